@@ -1,0 +1,26 @@
+//! [`Clients`] ↔ wire. Zero and absent mean the default.
+
+use super::{At, duration_or, from_duration};
+use crate::{model::Clients, wire};
+
+pub(super) fn encode(clients: &Clients) -> wire::Clients {
+    wire::Clients {
+        origins: clients.origins.clone(),
+        hosts: clients.hosts.clone(),
+        max_body_bytes: clients.max_body_bytes,
+        session_idle: Some(from_duration(clients.session_idle)),
+        max_sessions: clients.max_sessions,
+    }
+}
+
+pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Clients> {
+    let wire: wire::Clients = at.message(payload)?;
+    let default = Clients::default();
+    Some(Clients {
+        origins: wire.origins,
+        hosts: wire.hosts,
+        max_body_bytes: if wire.max_body_bytes == 0 { default.max_body_bytes } else { wire.max_body_bytes },
+        session_idle: duration_or(wire.session_idle.as_ref(), default.session_idle),
+        max_sessions: if wire.max_sessions == 0 { default.max_sessions } else { wire.max_sessions },
+    })
+}

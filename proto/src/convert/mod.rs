@@ -1,0 +1,117 @@
+//! Wire ↔ model. Into the wire cannot fail; out of it every problem is collected, none guessed away.
+
+mod clients;
+mod time;
+mod upstream;
+
+pub use time::{duration, duration_or, from_duration, from_system_time, system_time};
+
+use crate::{
+    digest,
+    model::Fleet,
+    wire::{Rejection, RejectionReason, Resource, ResourceKey, ResourceKind},
+};
+use prost::Message;
+
+/// Encodes a configuration as resources, sorted by (kind, name), digests filled in. The same fleet gives the
+/// same bytes.
+#[must_use]
+pub fn encode(fleet: &Fleet) -> Vec<Resource> {
+    let mut resources: Vec<_> = fleet
+        .upstreams
+        .iter()
+        .map(|one| resource(ResourceKind::Upstream, &one.name, &upstream::encode(one)))
+        .collect();
+    resources.sort_by(|a, b| key_name(a).cmp(key_name(b)));
+    resources.push(resource(ResourceKind::Clients, "clients", &clients::encode(&fleet.clients)));
+    resources
+}
+
+/// Decodes what [`encode`] made, or says everything that is wrong with it.
+///
+/// # Errors
+/// Every rejection, in the order of the resources: unknown kinds, bytes that do not decode, digests that do not
+/// match, values that break a rule, names used twice.
+pub fn decode(resources: &[Resource]) -> Result<Fleet, Vec<Rejection>> {
+    let mut fleet = Fleet::default();
+    let mut problems = Vec::new();
+    for resource in resources {
+        let key = resource.key.clone().unwrap_or_default();
+        let mut at = At { key: &key, problems: &mut problems };
+        if digest::payload(&resource.payload) != resource.digest {
+            at.reject(RejectionReason::DigestMismatch, "", "the digest does not match the payload");
+            continue;
+        }
+        match ResourceKind::try_from(key.kind) {
+            Ok(ResourceKind::Upstream) => {
+                fleet.upstreams.extend(upstream::decode(&mut at, &resource.payload))
+            }
+            Ok(ResourceKind::Clients) => {
+                if let Some(found) = clients::decode(&mut at, &resource.payload) {
+                    fleet.clients = found;
+                }
+            }
+            Ok(ResourceKind::Unspecified) | Err(_) => {
+                let what = format!("this build does not know resources of kind {}", key.kind);
+                at.reject(RejectionReason::UnknownKind, "", what);
+            }
+        }
+    }
+    fleet.upstreams.sort_by(|a, b| a.name.cmp(&b.name));
+    for pair in fleet.upstreams.windows(2) {
+        if let [first, second] = pair
+            && first.name == second.name
+        {
+            let key = ResourceKey { kind: ResourceKind::Upstream.into(), name: first.name.clone() };
+            At { key: &key, problems: &mut problems }.reject(
+                RejectionReason::Conflict,
+                "",
+                format!("two upstreams are named `{}`", first.name),
+            );
+        }
+    }
+    if problems.is_empty() { Ok(fleet) } else { Err(problems) }
+}
+
+/// Where a decoder stands, and where it puts what it finds.
+struct At<'a> {
+    key: &'a ResourceKey,
+    problems: &'a mut Vec<Rejection>,
+}
+
+impl At<'_> {
+    fn reject(&mut self, reason: RejectionReason, field: &str, message: impl Into<String>) {
+        self.problems.push(Rejection {
+            resource: Some(self.key.clone()),
+            reason: reason.into(),
+            field_path: field.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    fn message<M: Message + Default>(&mut self, payload: &[u8]) -> Option<M> {
+        match M::decode(payload) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                self.reject(RejectionReason::Decode, "", format!("the payload does not decode: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn resource(kind: ResourceKind, name: &str, message: &impl Message) -> Resource {
+    let payload = message.encode_to_vec();
+    Resource {
+        key: Some(ResourceKey { kind: kind.into(), name: name.to_owned() }),
+        digest: digest::payload(&payload),
+        payload: payload.into(),
+    }
+}
+
+fn key_name(resource: &Resource) -> &str {
+    resource.key.as_ref().map_or("", |key| key.name.as_str())
+}
+
+#[cfg(test)]
+mod tests;

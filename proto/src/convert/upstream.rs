@@ -1,0 +1,142 @@
+//! [`Upstream`] ↔ wire.
+
+use super::{At, duration_or, from_duration};
+use crate::{
+    model::{Backup, Endpoint, EndpointKind, Processes, Reference, Timeouts, Upstream},
+    wire::{self, RejectionReason},
+};
+use std::collections::BTreeMap;
+
+pub(super) fn encode(upstream: &Upstream) -> wire::Upstream {
+    wire::Upstream {
+        name: upstream.name.clone(),
+        prefix: upstream.prefix.clone().unwrap_or_default(),
+        primary: upstream.primary.iter().map(encode_endpoint).collect(),
+        backup: upstream.backup.as_ref().map(|backup| match backup {
+            Backup::Snapshot => wire::Backup { endpoints: Vec::new(), snapshot: true },
+            Backup::Endpoints(endpoints) => {
+                wire::Backup { endpoints: endpoints.iter().map(encode_endpoint).collect(), snapshot: false }
+            }
+        }),
+        headers: encode_references(&upstream.headers),
+        timeouts: Some(wire::Timeouts {
+            idle: Some(from_duration(upstream.timeouts.idle)),
+            total: Some(from_duration(upstream.timeouts.total)),
+            connect: Some(from_duration(upstream.timeouts.connect)),
+        }),
+    }
+}
+
+fn encode_endpoint(endpoint: &Endpoint) -> wire::Endpoint {
+    let kind = match &endpoint.kind {
+        EndpointKind::Http { url } => wire::endpoint::Kind::Http(wire::HttpEndpoint { url: url.to_string() }),
+        EndpointKind::Stdio { command, env, processes, cwd } => {
+            wire::endpoint::Kind::Stdio(wire::StdioEndpoint {
+                command: command.clone(),
+                env: encode_references(env),
+                processes: match processes {
+                    Processes::Shared => wire::Processes::Shared,
+                    Processes::PerSession => wire::Processes::PerSession,
+                }
+                .into(),
+                cwd: cwd.clone().unwrap_or_default(),
+            })
+        }
+    };
+    wire::Endpoint { kind: Some(kind), weight: endpoint.weight }
+}
+
+/// Sorted, because prost writes a map in the order it iterates: the same upstream must give the same bytes.
+fn encode_references(values: &BTreeMap<String, Reference>) -> BTreeMap<String, String> {
+    values.iter().map(|(name, value)| (name.clone(), value.spelling())).collect()
+}
+
+pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
+    let wire: wire::Upstream = at.message(payload)?;
+    if wire.name != at.key.name || wire.name.is_empty() {
+        let what = format!("the upstream calls itself `{}`, its key says `{}`", wire.name, at.key.name);
+        at.reject(RejectionReason::InvalidField, "name", what);
+    }
+    let primary = decode_endpoints(at, "primary", &wire.primary);
+    if primary.is_empty() {
+        at.reject(RejectionReason::InvalidField, "primary", "an upstream needs at least one endpoint");
+    }
+    let backup = wire.backup.as_ref().map(|backup| {
+        if backup.snapshot {
+            return Backup::Snapshot;
+        }
+        let endpoints = decode_endpoints(at, "backup", &backup.endpoints);
+        if endpoints.is_empty() {
+            at.reject(
+                RejectionReason::InvalidField,
+                "backup",
+                "a backup is a snapshot or at least one endpoint",
+            );
+        }
+        Backup::Endpoints(endpoints)
+    });
+    let default = Timeouts::default();
+    let timeouts = wire.timeouts.unwrap_or_default();
+    Some(Upstream {
+        prefix: Some(wire.prefix).filter(|prefix| !prefix.is_empty()),
+        name: wire.name,
+        primary,
+        backup,
+        headers: decode_references(&wire.headers),
+        timeouts: Timeouts {
+            idle: duration_or(timeouts.idle.as_ref(), default.idle),
+            total: duration_or(timeouts.total.as_ref(), default.total),
+            connect: duration_or(timeouts.connect.as_ref(), default.connect),
+        },
+    })
+}
+
+fn decode_endpoints(at: &mut At<'_>, store: &str, wire: &[wire::Endpoint]) -> Vec<Endpoint> {
+    let mut endpoints = Vec::with_capacity(wire.len());
+    for (index, endpoint) in wire.iter().enumerate() {
+        let field = format!("{store}[{index}]");
+        let kind = match &endpoint.kind {
+            Some(wire::endpoint::Kind::Http(http)) => decode_url(at, &field, &http.url),
+            Some(wire::endpoint::Kind::Stdio(stdio)) if stdio.command.is_empty() => {
+                at.reject(RejectionReason::InvalidField, &format!("{field}.command"), "the command is empty");
+                None
+            }
+            Some(wire::endpoint::Kind::Stdio(stdio)) => Some(EndpointKind::Stdio {
+                command: stdio.command.clone(),
+                env: decode_references(&stdio.env),
+                processes: match wire::Processes::try_from(stdio.processes) {
+                    Ok(wire::Processes::PerSession) => Processes::PerSession,
+                    _ => Processes::Shared,
+                },
+                cwd: Some(stdio.cwd.clone()).filter(|cwd| !cwd.is_empty()),
+            }),
+            None => {
+                at.reject(
+                    RejectionReason::InvalidField,
+                    &field,
+                    "neither a URL nor a command this build knows",
+                );
+                None
+            }
+        };
+        endpoints.extend(kind.map(|kind| Endpoint { kind, weight: endpoint.weight.max(1) }));
+    }
+    endpoints
+}
+
+fn decode_url(at: &mut At<'_>, field: &str, url: &str) -> Option<EndpointKind> {
+    match url.parse::<http::Uri>() {
+        Ok(url) if matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some() => {
+            Some(EndpointKind::Http { url })
+        }
+        _ => {
+            let what = format!("`{url}` is not an absolute http or https URL");
+            at.reject(RejectionReason::InvalidField, &format!("{field}.url"), what);
+            None
+        }
+    }
+}
+
+fn decode_references(wire: &BTreeMap<String, String>) -> BTreeMap<String, Reference> {
+    wire.iter().map(|(name, value)| (name.clone(), Reference::parse(value))).collect()
+}

@@ -1,0 +1,133 @@
+//! What a configuration means, once every rule has been checked: plain values, no protobuf, no YAML.
+
+mod reference;
+
+pub use reference::Reference;
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// Everything a node needs to serve: the resolved configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fleet {
+    /// Sorted by name; names are unique.
+    pub upstreams: Vec<Upstream>,
+    /// What clients may do.
+    pub clients: Clients,
+}
+
+/// One logical MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// `[A-Za-z0-9][A-Za-z0-9_-]*`, at most 48 characters, without `__`.
+    pub name: String,
+    /// Prepended to names on the aggregated route; `None`: names stay as they are.
+    pub prefix: Option<String>,
+    /// At least one endpoint.
+    pub primary: Vec<Endpoint>,
+    /// Where to turn when the primary fails; `None`: nowhere.
+    pub backup: Option<Backup>,
+    /// Request headers for HTTP endpoints, by lowercase name.
+    pub headers: BTreeMap<String, Reference>,
+    /// How long to wait for it.
+    pub timeouts: Timeouts,
+}
+
+/// One URL or one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where the MCP server is.
+    pub kind: EndpointKind,
+    /// Share of the traffic among endpoints of one store, at least 1.
+    pub weight: u32,
+}
+
+/// How an endpoint is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// Streamable HTTP.
+    Http {
+        /// Absolute, `http` or `https`.
+        url: http::Uri,
+    },
+    /// A child process that speaks MCP on its standard streams.
+    Stdio {
+        /// Program and arguments; never empty.
+        command: Vec<String>,
+        /// Added to the node's own environment.
+        env: BTreeMap<String, Reference>,
+        /// Who shares a process.
+        processes: Processes,
+        /// Working directory; `None`: the node's own.
+        cwd: Option<String>,
+    },
+}
+
+/// Who shares a stdio process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Processes {
+    /// Every client session.
+    #[default]
+    Shared,
+    /// Nobody: one process for each client session.
+    PerSession,
+}
+
+/// The backup store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backup {
+    /// Other endpoints; at least one.
+    Endpoints(Vec<Endpoint>),
+    /// The node's own on-disk copy, for reads.
+    Snapshot,
+}
+
+/// How long a call to an upstream may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The longest silence inside a call; progress ends a silence.
+    pub idle: Duration,
+    /// The longest call.
+    pub total: Duration,
+    /// The longest wait for a connection, a process start and its handshake.
+    pub connect: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+            connect: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What clients may do, on every route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clients {
+    /// Allowed `Origin` values, `scheme://host[:port]`; the port may be `*`. Loopback origins are always allowed.
+    pub origins: Vec<String>,
+    /// Allowed `Host` names beside loopback names and the bound address.
+    pub hosts: Vec<String>,
+    /// Largest request body, bytes.
+    pub max_body_bytes: u64,
+    /// Idle legacy sessions end after this long.
+    pub session_idle: Duration,
+    /// Most legacy sessions a node holds.
+    pub max_sessions: u32,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            hosts: Vec::new(),
+            max_body_bytes: 4 << 20,
+            session_idle: Duration::from_secs(30 * 60),
+            max_sessions: 10_000,
+        }
+    }
+}
+
+/// What separates a prefix from a name on the aggregated route.
+pub const SEPARATOR: &str = "__";
