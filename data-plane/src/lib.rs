@@ -1,1 +1,4 @@
-//! Empty until its first part lands.
+//! The MCP gateway process: forwards, aggregates and reports. ARCHITECTURE.md draws the way of a call.
+
+pub mod failure;
+pub mod mcp;

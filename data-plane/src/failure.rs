@@ -1,0 +1,134 @@
+//! What every layer of the data path returns when there is no answer: who must act, what happened, in words
+//! that may be shown to a caller. Matched by kind, never by text; `listener/respond.rs` alone turns one into a
+//! status and a JSON-RPC error.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+/// What happened, from a closed set. [`Kind::code`] is its word in logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The client's message breaks a rule of JSON-RPC or MCP (-32600).
+    InvalidRequest,
+    /// Parameters are missing or wrong (-32602).
+    InvalidParams,
+    /// No upstream offers the tool or prompt (-32602).
+    UnknownName,
+    /// No upstream owns the resource (legacy -32002, modern -32602).
+    UnknownResource,
+    /// The method does not exist here (-32601).
+    UnknownMethod,
+    /// The session is unknown, ended or somebody else's (404).
+    UnknownSession,
+    /// A session is needed and none was named (400).
+    MissingSession,
+    /// The session has its one GET stream already (409).
+    StreamTaken,
+    /// The client's era is not spoken on this route (400).
+    WrongEra,
+    /// No such route (404).
+    UnknownRoute,
+    /// The node holds as many sessions as it may (503).
+    TooManySessions,
+    /// The node is going away (503).
+    Draining,
+    /// No connection, no process, or it ended before it answered.
+    Unreachable,
+    /// The upstream did not answer in time; the call may have run.
+    Timeout,
+    /// The upstream's answer is not MCP.
+    Protocol,
+    /// The upstream no longer knows our session.
+    SessionLost,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Kind {
+    /// The word for logs and metric labels.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidParams => "invalid_params",
+            Self::UnknownName => "unknown_name",
+            Self::UnknownResource => "unknown_resource",
+            Self::UnknownMethod => "unknown_method",
+            Self::UnknownSession => "unknown_session",
+            Self::MissingSession => "missing_session",
+            Self::StreamTaken => "stream_taken",
+            Self::WrongEra => "wrong_era",
+            Self::UnknownRoute => "unknown_route",
+            Self::TooManySessions => "too_many_sessions",
+            Self::Draining => "draining",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::SessionLost => "session_lost",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub kind: Kind,
+    public: Cow<'static, str>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// `public` may be shown to the caller: no secrets, no addresses the caller has no business with.
+    #[must_use]
+    pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, public: public.into(), source: None }
+    }
+
+    /// Adds the cause, for the log only.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The words for the caller.
+    #[must_use]
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// Everything, cause by cause, for the log and the status of an upstream.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.public.to_string();
+        let mut next = self.source.as_deref().map(|source| source as &dyn Error);
+        while let Some(source) = next {
+            let said = source.to_string();
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            next = source.source();
+        }
+        text
+    }
+
+    /// True when the upstream, not the caller or the gateway, is at fault.
+    #[must_use]
+    pub fn is_upstream(&self) -> bool {
+        matches!(self.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol | Kind::SessionLost)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.public)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}

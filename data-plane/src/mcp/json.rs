@@ -1,0 +1,238 @@
+//! Finding and replacing parts of a JSON text by byte range, without building a tree.
+
+use bytes::{Bytes, BytesMut};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, fmt, ops::Range};
+
+/// A byte range inside the text that it was found in.
+pub type Span = Range<usize>;
+
+/// The text is not JSON, or is not the kind of JSON that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(pub String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl From<serde_json::Error> for Malformed {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The value of `key` in the object at `object`, or `None` when there is no such key.
+///
+/// # Errors
+/// The range holds no object, or the key stands in it twice: two readers could see two different values.
+pub fn member(text: &[u8], object: &Span, key: &str) -> Result<Option<Span>, Malformed> {
+    let mut found = None;
+    for (name, span) in members(text, object)? {
+        if name == key && found.replace(span).is_some() {
+            return Err(Malformed(format!("duplicate key `{key}`")));
+        }
+    }
+    Ok(found)
+}
+
+/// Follows `path` through objects. `None` when a step is missing or is not an object.
+///
+/// # Errors
+/// As [`member`].
+pub fn find(text: &[u8], start: &Span, path: &[&str]) -> Result<Option<Span>, Malformed> {
+    let mut at = start.clone();
+    for key in path {
+        if text.get(at.start) != Some(&b'{') {
+            return Ok(None);
+        }
+        match member(text, &at, key)? {
+            Some(span) => at = span,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Every key and value of an object, in order, duplicates included.
+///
+/// # Errors
+/// The range holds no object.
+pub fn members<'t>(text: &'t [u8], object: &Span) -> Result<Vec<(Cow<'t, str>, Span)>, Malformed> {
+    let Members(members) = serde_json::from_slice(slice(text, object)?)?;
+    Ok(members.into_iter().map(|(key, raw)| (key, span(text, raw))).collect())
+}
+
+/// Every item of an array, in order.
+///
+/// # Errors
+/// The range holds no array.
+pub fn items(text: &[u8], array: &Span) -> Result<Vec<Span>, Malformed> {
+    let Items(items) = serde_json::from_slice(slice(text, array)?)?;
+    Ok(items.into_iter().map(|raw| span(text, raw)).collect())
+}
+
+/// The string at `at`, unescaped; `None` when it is no string.
+#[must_use]
+pub fn string<'t>(text: &'t [u8], at: &Span) -> Option<Cow<'t, str>> {
+    serde_json::from_slice::<Text<'t>>(text.get(at.clone())?).ok().map(|Text(text)| text)
+}
+
+/// `value` as a JSON string.
+#[must_use]
+pub fn quote(value: &str) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a string serialises")
+}
+
+/// Replaces byte ranges. Ranges must not overlap; their order does not matter.
+#[must_use]
+pub fn splice(text: &[u8], mut edits: Vec<(Span, Vec<u8>)>) -> Bytes {
+    edits.sort_by_key(|(span, _)| (span.start, span.end));
+    let grown: usize = edits.iter().map(|(_, new)| new.len()).sum();
+    let mut out = BytesMut::with_capacity(text.len() + grown);
+    let mut at = 0;
+    for (span, new) in edits {
+        debug_assert!(at <= span.start && span.start <= span.end, "edits overlap");
+        out.extend_from_slice(text.get(at..span.start).unwrap_or_default());
+        out.extend_from_slice(&new);
+        at = span.end;
+    }
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
+    out.freeze()
+}
+
+/// The range of `raw` inside `text`, which it was borrowed from.
+pub(super) fn span(text: &[u8], raw: &RawValue) -> Span {
+    let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
+    start..start + raw.get().len()
+}
+
+fn slice<'t>(text: &'t [u8], span: &Span) -> Result<&'t [u8], Malformed> {
+    text.get(span.clone()).ok_or_else(|| Malformed("a range outside the text".to_owned()))
+}
+
+/// A string that borrows where it can.
+struct Text<'t>(Cow<'t, str>);
+
+impl<'de: 't, 't> Deserialize<'de> for Text<'t> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+struct Members<'t>(Vec<(Cow<'t, str>, &'t RawValue)>);
+
+impl<'de: 't, 't> Deserialize<'de> for Members<'t> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Text(key), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    if members.len() == MEMBERS_MAX {
+                        return Err(A::Error::custom("an object with too many keys"));
+                    }
+                    members.push((key, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// Only objects that the gateway looks into are counted; a result of any size passes unread.
+const MEMBERS_MAX: usize = 65_536;
+
+struct Items<'t>(Vec<&'t RawValue>);
+
+impl<'de: 't, 't> Deserialize<'de> for Items<'t> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Items<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element::<&'de RawValue>()? {
+                    items.push(item);
+                }
+                Ok(Items(items))
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &[u8]) -> Span {
+        0..text.len()
+    }
+
+    #[test]
+    fn finds_a_value_by_path_and_leaves_its_spelling_alone() {
+        let text = br#" {"a": {"n" : 1.10, "big":12345678901234567890123}, "\u0062": "x"} "#;
+        let n = find(text, &whole(text), &["a", "n"]).unwrap();
+        // Leading white space is not an object: callers pass spans of values, not of padded text.
+        assert_eq!(n, None);
+        let text = text.trim_ascii();
+        let n = find(text, &whole(text), &["a", "n"]).unwrap().unwrap();
+        assert_eq!(&text[n], b"1.10");
+        let big = find(text, &whole(text), &["a", "big"]).unwrap().unwrap();
+        assert_eq!(&text[big], b"12345678901234567890123");
+        assert!(find(text, &whole(text), &["b"]).unwrap().is_some(), "keys are compared unescaped");
+        assert_eq!(find(text, &whole(text), &["a", "n", "deeper"]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        let text = br#"{"name":"safe","na\u006de":"evil"}"#;
+        assert_eq!(member(text, &whole(text), "name").unwrap_err().0, "duplicate key `name`");
+    }
+
+    #[test]
+    fn splicing_changes_the_named_ranges_and_nothing_else() {
+        let text = b"{\"id\": 1 ,\"x\":[ 1.0 ]}";
+        let id = find(text, &whole(text), &["id"]).unwrap().unwrap();
+        let x = find(text, &whole(text), &["x"]).unwrap().unwrap();
+        let out = splice(text, vec![(x, b"null".to_vec()), (id, b"\"seven\"".to_vec())]);
+        assert_eq!(&out[..], b"{\"id\": \"seven\" ,\"x\":null}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let span = whole(&bytes);
+            let _ = (find(&bytes, &span, &["a", "b"]), items(&bytes, &span), string(&bytes, &span));
+        }
+    }
+}
