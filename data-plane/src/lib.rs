@@ -1,4 +1,7 @@
 //! The MCP gateway process: forwards, aggregates and reports. ARCHITECTURE.md draws the way of a call.
 
+pub mod call;
+pub mod current;
 pub mod failure;
 pub mod mcp;
+pub mod plan;

@@ -1,0 +1,72 @@
+//! The contract between the upstream layer, which chooses endpoints and guards attempts, and the backend
+//! layer, which speaks MCP to one server.
+
+use super::{Ask, Reply};
+use crate::{failure::Failure, mcp::Message, plan::Upstream};
+use http::HeaderMap;
+use std::{future::Future, sync::Arc};
+
+/// Makes backends. Cheap: a backend connects or starts a process when it is first needed.
+pub trait Connect: Send + Sync + 'static {
+    /// What it makes.
+    type Backend: Backend;
+
+    /// The backend for one endpoint, by its place in [`Upstream::primary`].
+    fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Self::Backend;
+}
+
+/// One MCP server.
+pub trait Backend: Send + Sync + 'static {
+    /// A legacy session with it.
+    type Link: Link;
+
+    /// Opens a legacy session with the client's `initialize` and completes the handshake.
+    fn open(&self, initialize: &Message) -> impl Future<Output = Result<Self::Link, Failure>> + Send;
+
+    /// Sends a modern message. `headers` are the client's, checked against the message.
+    fn ask(
+        &self,
+        message: &Message,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// The server's answer to `server/discover`.
+    fn discover(&self) -> impl Future<Output = Result<Message, Failure>> + Send;
+
+    /// Passes a legacy exchange through as it is. `session` is the upstream's session id; the reply's headers
+    /// name the one it minted. Only for HTTP endpoints.
+    fn relay(
+        &self,
+        ask: &Ask,
+        headers: &HeaderMap,
+        session: Option<&str>,
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// Finds out whether the server is there, without opening a session and without side effects.
+    /// `true`: it speaks the modern era.
+    fn probe(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// Ends what it holds: processes, pools.
+    fn stop(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A legacy session with one server, opened by the gateway for one client session.
+pub trait Link: Send + Sync + 'static {
+    /// The server's answer to `initialize`.
+    fn handshake(&self) -> &Message;
+
+    /// Sends a request; ids and tokens come back as they were sent.
+    fn ask(&self, message: &Message) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// Sends a notification, or a response to a request of the server.
+    fn tell(&self, message: &Message) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// What the server says beside answers.
+    fn stream(&self) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// False when the session is known to be over.
+    fn is_open(&self) -> bool;
+
+    /// Ends the session.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
