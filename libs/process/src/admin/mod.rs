@@ -17,12 +17,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Connections at one time; more wait in the backlog of the listener.
-pub const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take to send its request.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may live: a client that does not read its answer.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 /// The pause after `accept` failed: it is out of file descriptors, and trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +28,22 @@ pub struct Admin {
     process: &'static str,
     readiness: Readiness,
     routes: BTreeMap<&'static str, Handler>,
+    limits: Limits,
 }
+
+/// What a client may use.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at one time; more wait in the backlog of the listener.
+    connections: usize,
+    /// For the client to send its request.
+    header: Duration,
+    /// For the whole connection: a client may not read its answer.
+    connection: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { connections: 64, header: Duration::from_secs(10), connection: Duration::from_secs(30) };
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +91,7 @@ impl Admin {
     pub fn new(process: &'static str, readiness: Readiness) -> Self {
         let ready = readiness.clone();
         let version = serde_json::json!({ "name": process, "version": VERSION });
-        Self { process, readiness, routes: BTreeMap::new() }
+        Self { process, readiness, routes: BTreeMap::new(), limits: LIMITS }
             .route("/livez", || AdminReply::text(StatusCode::OK, "ok\n".to_owned()))
             .route("/readyz", move || readyz(&ready))
             .route("/version", move || AdminReply::json(StatusCode::OK, &version))
@@ -150,7 +159,7 @@ fn readyz(readiness: &Readiness) -> AdminReply {
 
 async fn accept(admin: Admin, listener: TcpListener, tasks: Tasks) {
     let admin = Arc::new(admin);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(admin.limits.connections));
     loop {
         let slot = slots.clone().acquire_owned().await.expect("nobody closes the semaphore");
         match listener.accept().await {
@@ -177,11 +186,11 @@ async fn connection(admin: Arc<Admin>, stream: TcpStream, slot: OwnedSemaphorePe
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(admin.limits.header)
         .max_buf_size(MAX_REQUEST_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_TIMEOUT, connection).await {
+    match timeout(admin.limits.connection, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an admin connection broke"),
         Err(_) => tracing::debug!("an admin connection took too long"),
