@@ -1,5 +1,36 @@
 //! The document that operators write (`only1.yaml`) → the model, with every problem at once.
+//!
+//! Bytes become a tree that knows its places (`document`), the tree is read section by section against one table
+//! of keys (`keys`), and every problem is collected on the way (`report`). Touches no disk, no clock; never
+//! panics, whatever the bytes; never puts a value of `headers` or `env` into a message.
 
+mod balance;
+mod cache;
+mod clients;
+mod connections;
+mod document;
+mod endpoint;
+mod failover;
+mod health;
+mod keys;
+mod names;
+mod node;
+mod path;
+mod reader;
+mod redact;
+mod reference_page;
+mod report;
+pub mod rules;
+mod servers;
+mod suggest;
+mod units;
+mod upstream;
+mod url;
+mod values;
+
+pub use self::{redact::redact, reference_page::reference_page};
+
+use self::{node::At, reader::Field, report::Report};
 use crate::{model::Fleet, problem::Problem};
 
 /// A valid document.
@@ -25,6 +56,36 @@ pub struct Refused {
 /// # Errors
 /// Every problem of the document.
 pub fn parse(file: &str, text: &[u8]) -> Result<Manifest, Refused> {
-    let _ = (file, text);
-    Ok(Manifest { fleet: Fleet::default(), warnings: Vec::new() })
+    let report = Report::new(file);
+    let fleet =
+        document::read(text, &report).map(|node| fleet(&Field::root(&report, &node))).unwrap_or_default();
+    let warnings = report.finish()?;
+    Ok(Manifest { fleet, warnings })
 }
+
+fn fleet(root: &Field<'_>) -> Fleet {
+    let map = root.clone().section(&keys::DOCUMENT);
+    let upstreams = map.get("upstreams");
+    let names: Vec<_> = upstreams.iter().flat_map(Field::keys).collect();
+    if names.is_empty() {
+        let place = upstreams.as_ref().map_or(At::default(), |field| field.key);
+        let hint = "such as `upstreams: {weather: {primary: [{url: …}]}}`";
+        root.report.warning(&rules::NO_UPSTREAMS, place, "upstreams", "nothing is served", hint);
+    }
+    if let Some(field) = map.get("servers") {
+        servers::read(&field, &names);
+    }
+    if let Some(field) = map.get("cache") {
+        cache::read(field);
+    }
+    if let Some(field) = map.get("batching") {
+        cache::read_batching(field);
+    }
+    Fleet {
+        upstreams: upstreams.map(|field| upstream::read(&field)).unwrap_or_default(),
+        clients: map.get("clients").map(clients::read).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

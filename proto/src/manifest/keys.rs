@@ -1,0 +1,341 @@
+//! Every key a document may have: one table for the parser, its messages and `docs/config.md`.
+
+/// A mapping with fixed keys.
+pub(super) struct Section {
+    /// Where it stands: `upstreams.<name>.timeouts`; empty for the document itself.
+    pub path: &'static str,
+    pub about: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// One key.
+pub(super) struct Key {
+    pub name: &'static str,
+    /// The type, as the reference page shows it.
+    pub takes: &'static str,
+    /// What holds without the key, spelled as in a document; `REQUIRED` and `ABSENT` are no values.
+    pub default: &'static str,
+    pub effect: Effect,
+    pub about: &'static str,
+}
+
+/// Whether this version acts on a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Yes,
+    /// Checked and accepted with a warning.
+    NotYet,
+    /// Only this value has an effect; others get the warning.
+    Only(&'static str),
+}
+
+pub(super) const REQUIRED: &str = "required";
+pub(super) const ABSENT: &str = "–";
+
+impl Section {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+const fn key(name: &'static str, takes: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key { name, takes, default, effect: Effect::Yes, about }
+}
+
+impl Key {
+    const fn not_yet(mut self) -> Self {
+        self.effect = Effect::NotYet;
+        self
+    }
+
+    const fn only(mut self, value: &'static str) -> Self {
+        self.effect = Effect::Only(value);
+        self
+    }
+}
+
+/// Every section, in the order of the reference page.
+pub(super) static SECTIONS: &[&Section] = &[
+    &DOCUMENT,
+    &UPSTREAM,
+    &ENDPOINT,
+    &TIMEOUTS,
+    &CLIENTS,
+    &BALANCE,
+    &HEALTH,
+    &BREAKER,
+    &FAILOVER,
+    &UPSTREAM_CACHE,
+    &TLS,
+    &POOL,
+    &SERVER,
+    &SERVER_TOOLS,
+    &CACHE,
+    &CACHE_TIER,
+    &BATCHING,
+];
+
+pub(super) static DOCUMENT: Section = Section {
+    path: "",
+    about: "The document: one for the whole fleet. What differs by node is a flag of `o1-data-plane`.",
+    keys: &[
+        key(
+            "upstreams",
+            "name → upstream",
+            "{}",
+            "The MCP servers behind the gateway. The name is the path `/u/<name>/mcp`.",
+        ),
+        key("clients", "section", "{}", "What clients may do, on every route."),
+        key(
+            "servers",
+            "name → server",
+            "{}",
+            "Virtual servers: a selection of upstreams and tools at `/mcp/<name>`.",
+        )
+        .not_yet(),
+        key("cache", "section", "{}", "The tiers of the answer cache.").not_yet(),
+        key(
+            "batching",
+            "section",
+            "{}",
+            "Collects list requests to one upstream for a moment and sends one.",
+        )
+        .not_yet(),
+    ],
+};
+
+pub(super) static UPSTREAM: Section = Section {
+    path: "upstreams.<name>",
+    about: "One logical MCP server.",
+    keys: &[
+        key("primary", "list of endpoints", REQUIRED, "Where the server is."),
+        key("backup", "list of endpoints, or `snapshot`", ABSENT, "Where to turn when the primary fails; `snapshot` is the node's own copy, for reads.").not_yet(),
+        key("prefix", "word, or `none`", ABSENT, "What its names begin with on the route `/mcp`: `<prefix>__<tool>`. Default: the upstream's name. `none`: names stay as they are."),
+        key("headers", "name → text or reference", "{}", "Request headers for its URLs. A value is literal, `env:NAME` or `file:PATH`, read on the node."),
+        key("timeouts", "section", "{}", "How long a call may take."),
+        key("balance", "word, or section", "round_robin", "How calls spread over the endpoints of a store: `round_robin`, `least_connections`, `random`, `weighted_random`, `consistent_hash`.").only("round_robin"),
+        key("health", "section", "{}", "Active probes.").not_yet(),
+        key("breaker", "section", "{}", "The circuit breaker of each endpoint.").not_yet(),
+        key("failover", "section", ABSENT, "What happens to calls while the backup is active. Needs a `backup`.").not_yet(),
+        key("cache", "section", "{}", "Which of its answers are cached.").not_yet(),
+        key("tls", "section", "{}", "Certificates for its `https` URLs.").not_yet(),
+        key("pool", "section", "{}", "Connections kept to each of its URLs.").not_yet(),
+    ],
+};
+
+pub(super) static ENDPOINT: Section = Section {
+    path: "upstreams.<name>.primary[], .backup[]",
+    about: "One URL or one command: either `url` or `command` is required.",
+    keys: &[
+        key("url", "URL", ABSENT, "An MCP server over HTTP: absolute, `http` or `https`."),
+        key(
+            "transport",
+            "word",
+            "http",
+            "With `url`. `http` is Streamable HTTP; `sse` (2024-11-05) is not supported yet.",
+        ),
+        key(
+            "command",
+            "list of text",
+            ABSENT,
+            "A program and its arguments that speak MCP on standard input and output.",
+        ),
+        key(
+            "env",
+            "name → text or reference",
+            "{}",
+            "With `command`. Added to the node's own environment; values as in `headers`.",
+        ),
+        key("cwd", "path", ABSENT, "With `command`. Its working directory; default: the node's own."),
+        key(
+            "processes",
+            "word",
+            "shared",
+            "With `command`. `shared`: one process for everybody. `per_session`: one for each client session.",
+        ),
+        key("weight", "number", "1", "Share of the calls among the endpoints of its store.").only("1"),
+    ],
+};
+
+pub(super) static TIMEOUTS: Section = Section {
+    path: "upstreams.<name>.timeouts",
+    about: "How long a call to the upstream may take.",
+    keys: &[
+        key("idle", "duration", "60s", "The longest silence inside a call; progress ends a silence."),
+        key("total", "duration", "10m", "The longest call."),
+        key(
+            "connect",
+            "duration",
+            "10s",
+            "The longest wait for a connection, or for a process to start and shake hands.",
+        ),
+    ],
+};
+
+pub(super) static CLIENTS: Section = Section {
+    path: "clients",
+    about: "What clients may do, on every route.",
+    keys: &[
+        key(
+            "origins",
+            "list of origins",
+            "[]",
+            "Allowed `Origin` values, `scheme://host[:port]`; the port may be `*`. Loopback origins are always allowed.",
+        ),
+        key(
+            "hosts",
+            "list of host names",
+            "[]",
+            "Allowed `Host` names, beside loopback names and the bound address.",
+        ),
+        key("max_body", "size", "4MiB", "The largest request body."),
+        key("session_idle", "duration", "30m", "Idle sessions end after this long."),
+        key("max_sessions", "number", "10000", "The most sessions a node holds."),
+        key(
+            "failover_metadata",
+            "word",
+            "during-failover",
+            "When results say which store they came from: `always`, `during-failover`, `never`.",
+        )
+        .not_yet(),
+    ],
+};
+
+pub(super) static BALANCE: Section = Section {
+    path: "upstreams.<name>.balance",
+    about: "The long form of `balance`.",
+    keys: &[
+        key("algorithm", "word", REQUIRED, "As in the short form."),
+        key("key", "word", ABSENT, "With `consistent_hash`: what is hashed, `session` (the default), `principal`, `tool` or `header:NAME`.").not_yet(),
+        key("virtual_nodes", "number", ABSENT, "With `consistent_hash`: points of each endpoint on the ring. Default: 150.").not_yet(),
+    ],
+};
+
+pub(super) static HEALTH: Section = Section {
+    path: "upstreams.<name>.health",
+    about: "Active probes.",
+    keys: &[
+        key("every", "duration", "10s", "Time between two probes."),
+        key("timeout", "duration", "5s", "How long a probe may take; shorter than `every`."),
+        key("healthy", "number", "2", "Good probes in a row until an endpoint counts as healthy."),
+        key("unhealthy", "number", "3", "Bad probes in a row until it counts as unhealthy."),
+        key(
+            "path",
+            "URL path",
+            ABSENT,
+            "Probe URLs with `GET` on this path, expecting 2xx. Default: ask in MCP.",
+        ),
+    ],
+};
+
+pub(super) static BREAKER: Section = Section {
+    path: "upstreams.<name>.breaker",
+    about: "The circuit breaker of each endpoint.",
+    keys: &[
+        key("failures", "number", "5", "Failures in a row that open it."),
+        key("open", "duration", "5s", "How long it stays open before one call may try."),
+    ],
+};
+
+pub(super) static FAILOVER: Section = Section {
+    path: "upstreams.<name>.failover",
+    about: "What happens while the backup is active.",
+    keys: &[
+        key(
+            "writes",
+            "word",
+            "reject",
+            "`reject` them, `journal` them and replay later, or `pass_through` to a backup that is a true peer.",
+        ),
+        key(
+            "journal_tools",
+            "list of tool names",
+            "[]",
+            "With `writes: journal`: the tools whose calls may be journaled.",
+        ),
+        key(
+            "fast_path",
+            "word",
+            "reads",
+            "What a node may do before the control plane decides: `none`, `reads`, `full`.",
+        ),
+        key("min_hold", "duration", "60s", "The shortest stay on the backup."),
+        key("stable", "duration", "30s", "How long the primary must be healthy before it is restored."),
+    ],
+};
+
+pub(super) static UPSTREAM_CACHE: Section = Section {
+    path: "upstreams.<name>.cache",
+    about: "Which of its answers are cached.",
+    keys: &[key("tools", "tool name → duration", "{}", "Tools whose results are cached, and for how long.")],
+};
+
+pub(super) static TLS: Section = Section {
+    path: "upstreams.<name>.tls",
+    about: "Certificates for `https` URLs, as paths on the node.",
+    keys: &[
+        key("ca", "path", ABSENT, "The authorities to trust instead of the system's."),
+        key("cert", "path", ABSENT, "The client certificate; needs `key`."),
+        key("key", "path", ABSENT, "The client certificate's key; needs `cert`."),
+    ],
+};
+
+pub(super) static POOL: Section = Section {
+    path: "upstreams.<name>.pool",
+    about: "Connections kept to each URL.",
+    keys: &[
+        key("max", "number", "100", "The most connections."),
+        key("idle", "number", "10", "The most idle ones; not above `max`."),
+    ],
+};
+
+pub(super) static SERVER: Section = Section {
+    path: "servers.<name>",
+    about: "A virtual server.",
+    keys: &[
+        key("upstreams", "list of upstream names", REQUIRED, "Whose tools, resources and prompts it offers."),
+        key("tools", "section", "{}", "Which tools it offers."),
+    ],
+};
+
+pub(super) static SERVER_TOOLS: Section = Section {
+    path: "servers.<name>.tools",
+    about: "Which tools a virtual server offers. `*` in a pattern stands for any characters.",
+    keys: &[
+        key("allow", "list of patterns", "[\"*\"]", "Offered."),
+        key("deny", "list of patterns", "[]", "Not offered, even when allowed."),
+    ],
+};
+
+pub(super) static CACHE: Section = Section {
+    path: "cache",
+    about: "The tiers of the answer cache.",
+    keys: &[
+        key(
+            "tools",
+            "tier",
+            "{ttl: 5m, entries: 1000}",
+            "Results of tools named in an upstream's `cache.tools`.",
+        ),
+        key("resources", "tier", "{ttl: 30m, entries: 500}", "Answers to `resources/read`."),
+        key("catalogue", "tier", "{ttl: 2h, entries: 200}", "Lists, `server/discover`, and prompts."),
+    ],
+};
+
+pub(super) static CACHE_TIER: Section = Section {
+    path: "cache.<tier>",
+    about: "One tier. Defaults differ by tier, see above.",
+    keys: &[
+        key("ttl", "duration", ABSENT, "The longest life of an answer that does not say its own."),
+        key("entries", "number", ABSENT, "The most answers kept."),
+    ],
+};
+
+pub(super) static BATCHING: Section = Section {
+    path: "batching",
+    about: "Batching of list requests.",
+    keys: &[
+        key("window", "duration", "0ms", "How long to collect; at most 100ms, 0ms is off."),
+        key("max", "number", "10", "The most requests in a batch."),
+    ],
+};

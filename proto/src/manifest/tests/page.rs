@@ -1,0 +1,65 @@
+//! The reference page is what the tables say, and the tables are what the parser does.
+
+use super::said;
+use crate::manifest::{
+    keys::{self, ABSENT, Key, REQUIRED, Section},
+    parse, reference_page,
+};
+use crate::model::Fleet;
+use std::{env, fs, path::Path};
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md");
+    let page = reference_page();
+    if env::var_os("O1_BLESS").is_some() {
+        fs::write(&path, &page).expect("docs/ is writable");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let regenerate =
+        "docs/config.md is out of date: run `O1_BLESS=1 cargo test -p o1-proto --features manifest`";
+    assert!(found == page, "{regenerate}");
+}
+
+/// A mapping in flow style with every default of a section.
+fn defaults(section: &Section, left_out: &[&str]) -> String {
+    let spelled = |key: &&Key| !matches!(key.default, REQUIRED | ABSENT) && !left_out.contains(&key.name);
+    let pairs: Vec<_> =
+        section.keys.iter().filter(spelled).map(|key| format!("{}: {}", key.name, key.default)).collect();
+    pairs.join(", ")
+}
+
+#[test]
+fn the_defaults_on_the_page_are_those_of_the_model() {
+    let explicit = format!(
+        "{{upstreams: {{a: {{primary: [{{url: 'http://x/', {}}}, {{command: [x], {}}}], {}, timeouts: {{{}}}}}}}, clients: {{{}}}}}",
+        defaults(&keys::ENDPOINT, &["env", "processes"]),
+        defaults(&keys::ENDPOINT, &["transport"]),
+        defaults(&keys::UPSTREAM, &["timeouts"]),
+        defaults(&keys::TIMEOUTS, &[]),
+        defaults(&keys::CLIENTS, &[]),
+    );
+    let implicit = "{upstreams: {a: {primary: [{url: 'http://x/'}, {command: [x]}]}}}";
+    let read = |text: &str| -> Fleet { parse("t.yaml", text.as_bytes()).expect("valid").fleet };
+    assert_eq!(read(&explicit), read(implicit), "{explicit}");
+}
+
+#[test]
+fn the_defaults_of_keys_without_effect_are_valid() {
+    let explicit = format!(
+        "{{upstreams: {{a: {{primary: [{{command: [x]}}], backup: snapshot, health: {{{}}}, breaker: {{{}}}, failover: {{{}}}, cache: {{{}}}, tls: {{{}}}, pool: {{{}}}, balance: {{algorithm: round_robin}}}}}}, \
+         servers: {{s: {{upstreams: [a], tools: {{{}}}}}}}, cache: {{{}}}, batching: {{{}}}}}",
+        defaults(&keys::HEALTH, &[]),
+        defaults(&keys::BREAKER, &[]),
+        defaults(&keys::FAILOVER, &[]),
+        defaults(&keys::UPSTREAM_CACHE, &[]),
+        defaults(&keys::TLS, &[]),
+        defaults(&keys::POOL, &[]),
+        defaults(&keys::SERVER_TOOLS, &[]),
+        defaults(&keys::CACHE, &[]),
+        defaults(&keys::BATCHING, &[]),
+    );
+    let problems: Vec<_> =
+        said(&explicit).into_iter().filter(|line| !line.starts_with("warning: ")).collect();
+    assert_eq!(problems, Vec::<String>::new(), "{explicit}");
+}

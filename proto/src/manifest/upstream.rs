@@ -1,0 +1,140 @@
+//! `upstreams`: one logical MCP server each.
+
+use super::{
+    balance, cache, connections,
+    endpoint::{self, Placed},
+    failover, health, keys, names,
+    reader::{Field, Reader},
+    rules, values,
+};
+use crate::model::{Backup, EndpointKind, Timeouts, Upstream};
+use std::{collections::HashMap, time::Duration};
+
+/// All of them, in the order of their names.
+pub(super) fn read(field: &Field<'_>) -> Vec<Upstream> {
+    let mut prefixes = HashMap::new();
+    let mut upstreams: Vec<_> = field
+        .names("such as `weather: {primary: [{url: …}]}`")
+        .into_iter()
+        .map(|(name, field)| one(name, field, &mut prefixes))
+        .collect();
+    upstreams.sort_by(|a, b| a.name.cmp(&b.name));
+    upstreams
+}
+
+fn one(name: &str, field: Field<'_>, prefixes: &mut HashMap<String, String>) -> Upstream {
+    if let Some(fault) = names::fault(name) {
+        field.problem_at_key(&rules::UPSTREAM_NAME, fault, names::HINT);
+    }
+    let map = field.section(&keys::UPSTREAM);
+    let primary = map.required("primary").map(|field| primary(&field)).unwrap_or_default();
+    let backup = map.get("backup").map(|field| backup(&field, &primary));
+    health::read(&map);
+    failover::read(&map, backup.as_ref());
+    cache::read_upstream(&map);
+    connections::read(&map);
+    if let Some(field) = map.get("balance") {
+        balance::read(field);
+    }
+    let upstream = Upstream {
+        name: name.to_owned(),
+        prefix: prefix(&map, name),
+        primary: primary.into_iter().map(|placed| placed.endpoint).collect(),
+        backup,
+        headers: map.get("headers").map(|field| values::headers(&field)).unwrap_or_default(),
+        timeouts: map.get("timeouts").map(timeouts).unwrap_or_default(),
+    };
+    headers_unused(&map, &upstream);
+    prefix_clash(&map, &upstream, prefixes);
+    upstream
+}
+
+fn primary<'a>(field: &Field<'a>) -> Vec<Placed<'a>> {
+    let endpoints = endpoint::read_store(field);
+    if field.is_empty_list() {
+        field.problem(&rules::STORE_EMPTY, "the primary has no endpoint", "list a `url` or a `command`");
+    }
+    endpoints
+}
+
+fn backup(field: &Field<'_>, primary: &[Placed<'_>]) -> Backup {
+    if let Some(word) = field.as_text() {
+        if word != "snapshot" {
+            let hint = "write `snapshot`, or a list of endpoints";
+            field.problem(&rules::BACKUP_STORE, "a backup is a list of endpoints or `snapshot`", hint);
+        }
+        return Backup::Snapshot;
+    }
+    let endpoints = endpoint::read_store(field);
+    if field.is_empty_list() {
+        let hint = "list an endpoint, write `snapshot`, or remove the key";
+        field.problem(&rules::BACKUP_STORE, "the backup has no endpoint", hint);
+    }
+    for placed in &endpoints {
+        if let Some(same) = primary.iter().find(|other| other.endpoint.kind == placed.endpoint.kind) {
+            let what = format!("the same server is `{}` already", same.field.path);
+            let hint = "a backup helps when it can live while the primary is dead";
+            placed.field.problem(&rules::BACKUP_IS_PRIMARY, what, hint);
+        }
+    }
+    Backup::Endpoints(endpoints.into_iter().map(|placed| placed.endpoint).collect())
+}
+
+/// Headers go with requests; a child process gets none.
+fn headers_unused(map: &Reader<'_>, upstream: &Upstream) {
+    let backup = match &upstream.backup {
+        Some(Backup::Endpoints(endpoints)) => endpoints.as_slice(),
+        _ => &[],
+    };
+    let mut endpoints = upstream.primary.iter().chain(backup).peekable();
+    let only_commands =
+        endpoints.peek().is_some() && endpoints.all(|one| matches!(one.kind, EndpointKind::Stdio { .. }));
+    if let Some(field) = map.get("headers").filter(|_| only_commands && !upstream.headers.is_empty()) {
+        let what = "headers are for URLs, and this upstream has only commands";
+        let hint = "`env` of an endpoint hands values to a process";
+        field.report.warning(&rules::HEADERS_UNUSED, field.key, &field.path, what, hint);
+    }
+}
+
+/// `None`: names stay as they are.
+fn prefix(map: &Reader<'_>, name: &str) -> Option<String> {
+    let Some(field) = map.get("prefix") else { return Some(name.to_owned()) };
+    let prefix = field.text()?;
+    if prefix == "none" {
+        return None;
+    }
+    if let Some(fault) = names::fault(prefix) {
+        field.problem(&rules::UPSTREAM_PREFIX, fault, "spelled as an upstream's name, or `none`");
+    }
+    Some(prefix.to_owned())
+}
+
+fn prefix_clash(map: &Reader<'_>, upstream: &Upstream, prefixes: &mut HashMap<String, String>) {
+    let Some(prefix) = &upstream.prefix else { return };
+    let place = map.get("prefix").unwrap_or_else(|| map.field.clone());
+    if let Some(other) = prefixes.get(prefix) {
+        let what = format!("the prefix `{prefix}` is also that of `{other}`");
+        place.problem_at_key(&rules::PREFIX_CLASH, what, "give one of them another `prefix`");
+    } else {
+        prefixes.insert(prefix.clone(), upstream.name.clone());
+    }
+}
+
+fn timeouts(field: Field<'_>) -> Timeouts {
+    let default = Timeouts::default();
+    let map = field.section(&keys::TIMEOUTS);
+    let read = |name| {
+        map.get(name).and_then(|field| field.duration(&rules::TIMEOUT_RANGE, Duration::from_millis(1)))
+    };
+    let (idle, total, connect) = (read("idle"), read("total"), read("connect"));
+    if let (Some(idle), Some(total), Some(field)) = (idle, total, map.get("idle"))
+        && idle > total
+    {
+        field.problem(&rules::TIMEOUT_RANGE, "`idle` is longer than `total`", "a call never gets that far");
+    }
+    Timeouts {
+        idle: idle.unwrap_or(default.idle),
+        total: total.unwrap_or(default.total),
+        connect: connect.unwrap_or(default.connect),
+    }
+}
