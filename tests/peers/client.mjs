@@ -1,0 +1,42 @@
+// Drives an MCP server with the official TypeScript client; the same input and output as client.py.
+// Run it from target/peers/node, where its packages are.
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+
+const packages = createRequire(`${process.cwd()}/`);
+const sdk = await import(pathToFileURL(packages.resolve('@modelcontextprotocol/client')).href);
+
+let input = '';
+for await (const chunk of process.stdin) input += chunk;
+const order = JSON.parse(input);
+
+const mode = /^\d/.test(order.mode) ? { pin: order.mode } : order.mode;
+const client = new sdk.Client({ name: 'o1-tests', version: '1.0.0' }, { versionNegotiation: { mode } });
+const limit = setTimeout(() => {
+  console.error('out of time');
+  process.exit(1);
+}, (order.seconds ?? 60) * 1000);
+
+await client.connect(new sdk.StreamableHTTPClientTransport(new URL(order.url)));
+
+const steps = {
+  'tools/list': (params) => client.listTools(params),
+  'tools/call': (params) => client.callTool(params),
+  'resources/list': (params) => client.listResources(params),
+  'resources/templates/list': (params) => client.listResourceTemplates(params),
+  'resources/read': (params) => client.readResource(params),
+  'prompts/list': (params) => client.listPrompts(params),
+  'prompts/get': (params) => client.getPrompt(params),
+};
+const results = [];
+for (const { method, params } of order.steps) {
+  try {
+    results.push({ result: await steps[method](params ?? {}) });
+  } catch (error) {
+    results.push({ error: String(error) });
+  }
+}
+const protocolVersion = client.getNegotiatedProtocolVersion?.() ?? null;
+clearTimeout(limit);
+await client.close();
+console.log(JSON.stringify({ protocolVersion, results }));
