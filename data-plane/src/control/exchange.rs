@@ -1,0 +1,138 @@
+//! One connection, from its Welcome to its end: updates come in and are answered, heartbeats keep it honest.
+//!
+//! It never waits for the transport to take what it says, and never waits for an update to be applied before it
+//! reads on.
+
+use super::{
+    Node, ack,
+    outbound::Outbound,
+    snapshot::{Applier, Outcome},
+    stream::{self, Connected, Ended, Terms},
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use o1_proto::{
+    convert::from_system_time,
+    wire::{ConfigUpdate, Goodbye, GoodbyeReason, Heartbeat, SyncResponse, sync_request, sync_response::Msg},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+/// For the last words to be read.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+pub(super) struct Exchange<'a> {
+    node: &'a Arc<dyn Node>,
+    applier: &'a Arc<Applier>,
+    inbound: Streaming<SyncResponse>,
+    outbound: Outbound,
+    terms: Terms,
+    /// The update in work, and its nonce.
+    applying: Option<BoxFuture<'a, (u64, Outcome)>>,
+    /// The latest that came meanwhile. The control plane waits for an answer and sends none; one that does not
+    /// wait gets the answer to its latest.
+    waiting: Option<ConfigUpdate>,
+    heartbeats: u64,
+    /// When the last heartbeat was answered.
+    heard: Instant,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn new(connected: Connected, node: &'a Arc<dyn Node>, applier: &'a Arc<Applier>) -> Self {
+        let Connected { client: _, inbound, outbound, terms } = connected;
+        Self {
+            node,
+            applier,
+            inbound,
+            outbound,
+            terms,
+            applying: None,
+            waiting: None,
+            heartbeats: 0,
+            heard: Instant::now(),
+        }
+    }
+
+    pub async fn run(mut self, stopping: &CancellationToken) -> Ended {
+        let mut heartbeat = interval(self.terms.heartbeat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return self.leave().await,
+                message = stream::receive(&mut self.inbound) => match message {
+                    Ok(message) => if let Some(ended) = self.hear(message) { return ended },
+                    Err(ended) => return ended,
+                },
+                (nonce, outcome) = settled(&mut self.applying) => self.answer(nonce, outcome),
+                _ = heartbeat.tick() => self.beat(),
+                () = sleep_until(self.heard + self.terms.silence) => {
+                    return Ended::Lost(format!("no answer to heartbeats for {:?}", self.terms.silence));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Msg) -> Option<Ended> {
+        match message {
+            Msg::Config(update) if self.applying.is_some() => self.waiting = Some(update),
+            Msg::Config(update) => self.apply(update),
+            Msg::HeartbeatAck(_) => self.heard = Instant::now(),
+            Msg::Goodbye(goodbye) => return Some(Ended::Goodbye(stream::farewell(goodbye))),
+            Msg::Welcome(_) => {
+                return Some(Ended::Lost("the control plane broke the protocol: a second welcome".into()));
+            }
+        }
+        None
+    }
+
+    fn apply(&mut self, update: ConfigUpdate) {
+        let nonce = update.nonce;
+        let outcome = self.applier.clone().take(update);
+        self.applying = Some(outcome.map(move |outcome| (nonce, outcome)).boxed());
+    }
+
+    fn answer(&mut self, nonce: u64, outcome: Outcome) {
+        self.outbound.say(ack::verdict(nonce, outcome));
+        if let Some(update) = self.waiting.take() {
+            self.apply(update);
+        }
+    }
+
+    fn beat(&mut self) {
+        self.heartbeats += 1;
+        self.outbound.say(sync_request::Msg::Heartbeat(Heartbeat {
+            seq: self.heartbeats,
+            applied: self.applier.applied(),
+            node_time: Some(from_system_time(SystemTime::now())),
+            draining: self.node.draining(),
+        }));
+    }
+
+    /// Says goodbye and waits, not for long, until the control plane has heard it and closed.
+    async fn leave(self) -> Ended {
+        let Self { mut inbound, outbound, .. } = self;
+        outbound.say(sync_request::Msg::Goodbye(Goodbye {
+            reason: GoodbyeReason::Shutdown.into(),
+            message: "the node stops".to_owned(),
+            ..Goodbye::default()
+        }));
+        drop(outbound);
+        let closed = async { while stream::receive(&mut inbound).await.is_ok() {} };
+        if timeout(LEAVE_LIMIT, closed).await.is_err() {
+            tracing::debug!("the control plane did not answer the goodbye");
+        }
+        Ended::Stopped
+    }
+}
+
+/// The outcome, once there is one; with nothing in work, never.
+async fn settled<T>(work: &mut Option<BoxFuture<'_, T>>) -> T {
+    let Some(running) = work else { return std::future::pending().await };
+    let outcome = running.await;
+    *work = None;
+    outcome
+}

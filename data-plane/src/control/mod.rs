@@ -1,0 +1,212 @@
+//! The node's side of the control path: what to serve comes down, what is served and how it goes goes up.
+//!
+//! [`start`] gives the node the configuration it last applied, from its own disk, and then follows the control
+//! plane for as long as the process runs: [`stream`] connects and agrees on terms, [`exchange`] is one
+//! connection, [`snapshot`] turns an update into a running configuration, [`last_good`] keeps it on disk,
+//! [`ack`] words the verdict, [`stats`] reports counters, [`link`] shows all that to operators.
+//!
+//! The control plane is never needed to serve: nothing here may stop, delay or fail a call, and nothing here
+//! knows another layer. The generated messages end here; the rest of the node sees [`Node`], [`Link`] and plain
+//! values.
+
+mod ack;
+mod exchange;
+mod identity;
+mod last_good;
+mod link;
+mod outbound;
+mod snapshot;
+mod stats;
+mod stream;
+
+pub use link::{Applied, Link, LinkStatus, RefusedVersion};
+pub use stats::{NodeStats, Reachability, UpstreamStats};
+
+use exchange::Exchange;
+use identity::Identity;
+use last_good::LastGood;
+use o1_process::StateDir;
+use o1_proto::{model::Fleet, wire};
+use snapshot::Applier;
+use stats::Reporter;
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use stream::{Ended, Reconnect};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// What the control path needs from the rest of the node.
+pub trait Node: Send + Sync + 'static {
+    /// Compiles a configuration and swaps it in, as a whole. Called on a thread that may block, inside the
+    /// runtime, one at a time; may take a while, because it resolves `env:` and `file:` references.
+    ///
+    /// # Errors
+    /// Every reason; nothing has changed.
+    fn apply(&self, version: AppliedVersion, fleet: Fleet) -> Result<(), Vec<LocalProblem>>;
+
+    /// The counters now, absolute since the process started. Must not block.
+    fn stats(&self) -> NodeStats;
+
+    /// The node takes no new clients and is finishing its calls.
+    fn draining(&self) -> bool;
+}
+
+/// The name of one configuration. Order is (generation, revision).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedVersion {
+    /// Grows when the store of the control plane was replaced.
+    pub generation: u64,
+    /// Grows with every accepted change.
+    pub revision: u64,
+    /// blake3 of the content: see [`o1_proto::digest::root`].
+    pub root_digest: Vec<u8>,
+}
+
+/// Why this node cannot run a configuration that is valid in itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalProblem {
+    /// The upstream at fault; `None`: the configuration as a whole.
+    pub upstream: Option<String>,
+    /// Inside the upstream: `headers.Authorization`. May be empty.
+    pub field: String,
+    /// Lowercase, without a full stop, without secrets.
+    pub what: String,
+    /// Something is missing on this machine (an environment variable, a file), as opposed to a value that no
+    /// node could run.
+    pub local_dependency: bool,
+}
+
+/// What differs by node.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the control plane answers, `http://host:port`. `None`: serve what is on disk, follow nobody.
+    pub control: Option<http::Uri>,
+    /// What people call this node.
+    pub node_id: String,
+    /// What operators select nodes by.
+    pub labels: BTreeMap<String, String>,
+    /// Where clients reach the node, as bound.
+    pub listen: SocketAddr,
+    /// Where its admin HTTP answers, as bound.
+    pub admin: SocketAddr,
+    /// Where identity and configuration are kept.
+    pub state: Arc<StateDir>,
+    /// The build of this node.
+    pub build_version: &'static str,
+    /// The drain has begun: see `Tasks::stopping`.
+    pub stopping: CancellationToken,
+}
+
+/// Mints or reads the identity of the node, gives the node the last configuration that it applied, if there is
+/// one, and returns the task that follows the control plane. The task ends soon after `options.stopping`.
+///
+/// Blocks on the disk and in [`Node::apply`]. Must be called inside a runtime.
+///
+/// # Errors
+/// The control plane's address is unusable, or the identity can be neither read nor made durable. A last
+/// configuration that cannot be used is no error: it is logged, and the control plane has another.
+pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Future<Output = ()> + Send)> {
+    if let Some(uri) = &options.control
+        && (uri.scheme_str() != Some("http") || uri.authority().is_none())
+    {
+        let what = format!("the control plane's address `{uri}` is not of the form http://host:port");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let identity = Identity::begin_epoch(&options.state)?;
+    let (link, watched) = watch::channel(LinkStatus::new(&identity, options.control.as_ref()));
+    let files = LastGood::new(options.state.clone(), options.build_version);
+    let applier = Arc::new(Applier::new(node.clone(), files, link.clone()));
+    applier.cold_start();
+    let control = Control {
+        me: identity.describe(&options),
+        reporter: Reporter::default(),
+        uri: options.control,
+        stopping: options.stopping,
+        node,
+        applier,
+        link,
+    };
+    Ok((Link::new(watched), control.run()))
+}
+
+struct Control {
+    uri: Option<http::Uri>,
+    stopping: CancellationToken,
+    me: wire::NodeIdentity,
+    node: Arc<dyn Node>,
+    applier: Arc<Applier>,
+    reporter: Reporter,
+    link: watch::Sender<LinkStatus>,
+}
+
+impl Control {
+    async fn run(mut self) {
+        let Some(uri) = self.uri.take() else {
+            tracing::info!("no control plane was named: serving the configuration on disk");
+            return self.stopping.cancelled().await;
+        };
+        let mut reconnect = Reconnect::default();
+        loop {
+            let (ended, lasted) = self.connection(&uri).await;
+            self.log(&uri, &ended);
+            link::disconnected(&self.link, &ended);
+            if let Ended::Stopped = ended {
+                return;
+            }
+            let wait = reconnect.after(&ended, lasted);
+            tracing::debug!(?wait, "connecting again");
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One connection from beginning to end, and how long it lasted since the Welcome.
+    async fn connection(&mut self, uri: &http::Uri) -> (Ended, Option<std::time::Duration>) {
+        let opened = tokio::select! {
+            () = self.stopping.cancelled() => return (Ended::Stopped, None),
+            opened = stream::open(uri, self.applier.hello(self.me.clone())) => opened,
+        };
+        let connected = match opened {
+            Ok(connected) => connected,
+            Err(ended) => return (ended, None),
+        };
+        let since = Instant::now();
+        tracing::info!(control_plane = %uri, version = connected.terms.control_plane, "connected to the control plane");
+        link::connected(&self.link, &connected.terms.control_plane);
+        let reports =
+            self.reporter.run(connected.client.clone(), &self.me, self.node.as_ref(), connected.terms.stats);
+        let exchange = Exchange::new(connected, &self.node, &self.applier).run(&self.stopping);
+        let ended = tokio::select! {
+            ended = exchange => ended,
+            never = reports => match never {},
+        };
+        (ended, Some(since.elapsed()))
+    }
+
+    /// One line for each change; a failure that repeats is not one.
+    fn log(&self, uri: &http::Uri, ended: &Ended) {
+        let (connected, last_error) = {
+            let status = self.link.borrow();
+            (status.connected, status.last_error.clone())
+        };
+        match (ended, ended.reason()) {
+            (_, None) => tracing::debug!("left the control plane"),
+            (_, reason) if !connected && reason == last_error => {
+                tracing::debug!(control_plane = %uri, reason, "still no control plane");
+            }
+            (Ended::Goodbye(goodbye), reason) if goodbye.is_usual() => {
+                tracing::info!(control_plane = %uri, reason, "the control plane ended the stream: serving on");
+            }
+            (_, reason) if connected => {
+                tracing::warn!(control_plane = %uri, reason, "lost the control plane: serving on");
+            }
+            (_, reason) => {
+                tracing::warn!(control_plane = %uri, reason, "cannot reach the control plane: trying on");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What this node has to say, waiting to be sent: one place for each kind of message, the latest wins. Whoever
+//! says something never waits, and a peer that does not read costs no memory.
+
+use futures_util::Stream;
+use o1_proto::wire::{SyncRequest, sync_request::Msg};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+/// The saying end. Dropping it ends the stream after what was said.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    shared: Arc<Mutex<Slots>>,
+}
+
+/// The sending end, read by the transport.
+#[derive(Debug)]
+pub(super) struct Requests {
+    shared: Arc<Mutex<Slots>>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    /// In the order in which they are sent: hello, verdict, heartbeat, goodbye.
+    messages: [Option<Msg>; 4],
+    closed: bool,
+    reader: Option<Waker>,
+}
+
+/// Both ends.
+pub(super) fn channel() -> (Outbound, Requests) {
+    let shared = Arc::<Mutex<Slots>>::default();
+    (Outbound { shared: shared.clone() }, Requests { shared })
+}
+
+impl Outbound {
+    /// Says something. What was said of the same kind and not yet sent is forgotten.
+    pub fn say(&self, message: Msg) {
+        let slot = match message {
+            Msg::Hello(_) => 0,
+            Msg::ConfigAck(_) | Msg::ConfigNack(_) => 1,
+            Msg::Heartbeat(_) => 2,
+            Msg::Goodbye(_) => 3,
+        };
+        self.change(|slots| slots.messages[slot] = Some(message));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Slots)) {
+        let mut slots = lock(&self.shared);
+        change(&mut slots);
+        let reader = slots.reader.take();
+        drop(slots);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        self.change(|slots| slots.closed = true);
+    }
+}
+
+impl Stream for Requests {
+    type Item = SyncRequest;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<SyncRequest>> {
+        let mut slots = lock(&self.shared);
+        if let Some(message) = slots.messages.iter_mut().find_map(Option::take) {
+            return Poll::Ready(Some(SyncRequest { msg: Some(message) }));
+        }
+        if slots.closed {
+            return Poll::Ready(None);
+        }
+        slots.reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn lock(shared: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{FutureExt as _, StreamExt as _};
+    use o1_proto::wire::{ConfigAck, Goodbye, Heartbeat, Hello};
+
+    fn heartbeat(seq: u64) -> Msg {
+        Msg::Heartbeat(Heartbeat { seq, ..Heartbeat::default() })
+    }
+
+    #[tokio::test]
+    async fn the_latest_of_each_kind_is_sent_in_a_fixed_order() {
+        let (outbound, requests) = channel();
+        outbound.say(Msg::Goodbye(Goodbye::default()));
+        for seq in 0..1000 {
+            outbound.say(heartbeat(seq));
+        }
+        outbound.say(Msg::ConfigAck(ConfigAck { nonce: 1, ..ConfigAck::default() }));
+        outbound.say(Msg::Hello(Hello::default()));
+        drop(outbound);
+        let sent: Vec<Msg> = requests.map(|request| request.msg.unwrap()).collect().await;
+        let expected = [
+            Msg::Hello(Hello::default()),
+            Msg::ConfigAck(ConfigAck { nonce: 1, ..ConfigAck::default() }),
+            heartbeat(999),
+            Msg::Goodbye(Goodbye::default()),
+        ];
+        assert_eq!(sent, expected);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken() {
+        let (outbound, mut requests) = channel();
+        assert!(requests.next().now_or_never().is_none());
+        let (_, read) = tokio::join!(
+            async {
+                tokio::task::yield_now().await;
+                outbound.say(heartbeat(1));
+            },
+            requests.next()
+        );
+        assert_eq!(read.unwrap().msg, Some(heartbeat(1)));
+    }
+}

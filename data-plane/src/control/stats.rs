@@ -1,0 +1,159 @@
+//! Counters on their way up: absolute values, so that a report that is lost, late or sent twice does no harm.
+
+use super::{Node, stream};
+use o1_proto::{
+    convert::from_system_time,
+    wire::{self, NodeIdentity, ReportStatsRequest, node_service_client::NodeServiceClient},
+};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{sleep, timeout};
+use tonic::{Request, transport::Channel};
+
+const REPORT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a node has counted since it started.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NodeStats {
+    /// Open legacy client sessions.
+    pub sessions: u64,
+    /// Resident memory; `None`: not known.
+    pub resident_bytes: Option<u64>,
+    /// One entry for each upstream of the running configuration.
+    pub upstreams: Vec<UpstreamStats>,
+}
+
+/// What one upstream did on this node. Counters only grow while the process runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UpstreamStats {
+    /// Its name.
+    pub upstream: String,
+    /// Requests that were sent to it; notifications are not counted.
+    pub requests: u64,
+    /// Of these, the ones without a usable answer: transport failures, 5xx, timeouts.
+    pub errors: u64,
+    /// Of `errors`, those that ran out of time.
+    pub timeouts: u64,
+    /// Answers that were JSON-RPC errors or tool results with `isError`.
+    pub application_errors: u64,
+    /// Of requests, as clients sent them.
+    pub bytes_in: u64,
+    /// Of answers, as clients got them.
+    pub bytes_out: u64,
+    /// In flight now.
+    pub active_requests: u64,
+    /// Answers by time to the complete answer: one count for each of `latency_bounds_us`, and a last one for
+    /// those above every bound.
+    pub latency_buckets: Vec<u64>,
+    /// Upper bounds, ascending, microseconds.
+    pub latency_bounds_us: Vec<u64>,
+    /// Sum of the same times, microseconds.
+    pub latency_sum_us: u64,
+    /// Whether the last attempt was answered.
+    pub reachability: Reachability,
+    /// When `reachability` last changed; `None` while unknown.
+    pub since: Option<SystemTime>,
+    /// Why it is not reachable, without secrets.
+    pub last_error: Option<String>,
+    /// It was seen to speak a protocol revision up to 2025-11-25.
+    pub legacy: bool,
+    /// It was seen to speak 2026-07-28.
+    pub modern: bool,
+    /// Tools in its last complete list; `None`: never listed.
+    pub tools: Option<u32>,
+}
+
+/// Whether an upstream answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reachability {
+    /// Nothing was tried yet.
+    #[default]
+    Unknown,
+    /// The last attempt was answered.
+    Reachable,
+    /// The last attempt was not.
+    Unreachable,
+}
+
+/// Sends reports; outlives connections, because the sequence does.
+#[derive(Debug, Default)]
+pub(super) struct Reporter {
+    /// Of the last report, in this epoch.
+    seq: u64,
+    failing: bool,
+}
+
+impl Reporter {
+    /// Reports at once and then every `every` ± 10 %, until dropped. A report that fails is not repeated: the
+    /// next one says more.
+    pub async fn run(
+        &mut self,
+        mut client: NodeServiceClient<Channel>,
+        me: &NodeIdentity,
+        node: &dyn Node,
+        every: Duration,
+    ) -> Infallible {
+        loop {
+            self.seq += 1;
+            let mut report = Request::new(encode(node.stats(), me.clone(), self.seq, SystemTime::now()));
+            report.set_timeout(REPORT_LIMIT);
+            let problem = match timeout(REPORT_LIMIT, client.report_stats(report)).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(status)) => Some(stream::describe(&status)),
+                Err(_) => Some(format!("no answer within {REPORT_LIMIT:?}")),
+            };
+            self.log(problem.as_deref());
+            sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+        }
+    }
+
+    fn log(&mut self, problem: Option<&str>) {
+        match problem {
+            Some(problem) if self.failing => tracing::debug!(problem, "statistics are still refused"),
+            Some(problem) => tracing::warn!(problem, "the control plane does not take statistics"),
+            None if self.failing => tracing::info!("the control plane takes statistics again"),
+            None => {}
+        }
+        self.failing = problem.is_some();
+    }
+}
+
+fn encode(stats: NodeStats, me: NodeIdentity, seq: u64, now: SystemTime) -> ReportStatsRequest {
+    ReportStatsRequest {
+        node: Some(me),
+        seq,
+        sampled_at: Some(from_system_time(now)),
+        upstreams: stats.upstreams.into_iter().map(encode_upstream).collect(),
+        sessions: stats.sessions,
+        resident_bytes: stats.resident_bytes.unwrap_or(0),
+    }
+}
+
+fn encode_upstream(stats: UpstreamStats) -> wire::UpstreamStats {
+    wire::UpstreamStats {
+        upstream: stats.upstream,
+        requests: stats.requests,
+        errors: stats.errors,
+        timeouts: stats.timeouts,
+        application_errors: stats.application_errors,
+        bytes_in: stats.bytes_in,
+        bytes_out: stats.bytes_out,
+        active_requests: stats.active_requests,
+        latency_buckets: stats.latency_buckets,
+        latency_bounds_us: stats.latency_bounds_us,
+        latency_sum_us: stats.latency_sum_us,
+        reachability: match stats.reachability {
+            Reachability::Unknown => wire::Reachability::Unknown,
+            Reachability::Reachable => wire::Reachability::Reachable,
+            Reachability::Unreachable => wire::Reachability::Unreachable,
+        }
+        .into(),
+        since: stats.since.map(from_system_time),
+        last_error: stats.last_error.unwrap_or_default(),
+        legacy: stats.legacy,
+        modern: stats.modern,
+        tools: stats.tools,
+    }
+}

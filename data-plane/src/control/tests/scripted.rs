@@ -1,0 +1,246 @@
+//! A control plane that does what the test says, on a real socket, and can be killed like a process.
+
+use o1_proto::{
+    convert::from_duration,
+    digest,
+    model::{Endpoint, EndpointKind, Fleet, Reference, Timeouts, Upstream},
+    wire::{
+        ConfigUpdate, ConfigVersion, HeartbeatAck, Hello, ReportStatsRequest, ReportStatsResponse, Resource,
+        SyncRequest, SyncResponse, Welcome,
+        node_service_server::{NodeService, NodeServiceServer},
+        sync_request,
+        sync_response::Msg,
+    },
+};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// No wait in a test is longer.
+pub const SOON: Duration = Duration::from_secs(20);
+
+type Reply = Result<SyncResponse, Status>;
+
+/// Runs on a runtime of its own; dropping it cuts every socket, as a kill does.
+pub struct ControlPlane {
+    pub address: SocketAddr,
+    peers: mpsc::Receiver<Peer>,
+    reports: mpsc::Receiver<ReportStatsRequest>,
+    /// So many of the next reports are refused.
+    pub refuse_reports: Arc<AtomicU32>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Clone)]
+struct Service {
+    peers: mpsc::Sender<Peer>,
+    reports: mpsc::Sender<ReportStatsRequest>,
+    refuse_reports: Arc<AtomicU32>,
+}
+
+/// One stream of one node.
+pub struct Peer {
+    requests: Streaming<SyncRequest>,
+    replies: mpsc::Sender<Reply>,
+    pub hello: Hello,
+    /// What the heartbeats said.
+    pub heartbeats: Vec<sync_request::Msg>,
+    pub answer_heartbeats: bool,
+}
+
+impl ControlPlane {
+    pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub fn start_at(address: SocketAddr) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (peer_tx, peers) = mpsc::channel(64);
+        let (report_tx, reports) = mpsc::channel(1024);
+        let refuse_reports = Arc::new(AtomicU32::new(0));
+        let service = Service { peers: peer_tx, reports: report_tx, refuse_reports: refuse_reports.clone() };
+        let (bound_tx, bound) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            let listener = TcpListener::bind(address).await.unwrap();
+            bound_tx.send(listener.local_addr().unwrap()).unwrap();
+            let server = tonic::transport::Server::builder().add_service(NodeServiceServer::new(service));
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        let address = bound.recv_timeout(SOON).unwrap();
+        Self { address, peers, reports, refuse_reports, runtime: Some(runtime) }
+    }
+
+    /// The next stream a node opens, its Hello read.
+    pub async fn accept(&mut self) -> Peer {
+        timeout(SOON, self.peers.recv()).await.expect("a node connects").unwrap()
+    }
+
+    /// As [`ControlPlane::accept`], and welcomes the node with long intervals.
+    pub async fn welcome(&mut self) -> Peer {
+        let peer = self.accept().await;
+        peer.welcome(Duration::from_secs(10), Duration::from_secs(10)).await;
+        peer
+    }
+
+    pub async fn report(&mut self) -> ReportStatsRequest {
+        timeout(SOON, self.reports.recv()).await.expect("a report").unwrap()
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Service {
+    type SyncStream = ReceiverStream<Reply>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<SyncRequest>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let mut requests = request.into_inner();
+        let Some(SyncRequest { msg: Some(sync_request::Msg::Hello(hello)) }) = requests.message().await?
+        else {
+            return Err(Status::invalid_argument("the first message is not a hello"));
+        };
+        let (replies, stream) = mpsc::channel(64);
+        let peer = Peer { requests, replies, hello, heartbeats: Vec::new(), answer_heartbeats: true };
+        self.peers.send(peer).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn report_stats(
+        &self,
+        request: Request<ReportStatsRequest>,
+    ) -> Result<Response<ReportStatsResponse>, Status> {
+        let report = request.into_inner();
+        let accepted_seq = report.seq;
+        self.reports.send(report).await.map_err(|_| Status::unavailable("the test is over"))?;
+        let refuse = |left: u32| left.checked_sub(1);
+        match self.refuse_reports.fetch_update(Ordering::AcqRel, Ordering::Acquire, refuse) {
+            Ok(_) => Err(Status::unavailable("not now")),
+            Err(_) => Ok(Response::new(ReportStatsResponse { accepted_seq })),
+        }
+    }
+}
+
+impl Peer {
+    pub async fn send(&self, message: Msg) {
+        self.replies.send(Ok(SyncResponse { msg: Some(message) })).await.expect("the stream stands");
+    }
+
+    pub async fn welcome(&self, heartbeat: Duration, stats: Duration) {
+        self.send(Msg::Welcome(Welcome {
+            heartbeat_interval: Some(from_duration(heartbeat)),
+            stats_interval: Some(from_duration(stats)),
+            control_plane_version: "9.9.9".into(),
+            ..Welcome::default()
+        }))
+        .await;
+    }
+
+    /// The next message that is no heartbeat; heartbeats are answered meanwhile. `None`: the node has ended
+    /// its half of the stream.
+    pub async fn next(&mut self) -> Option<sync_request::Msg> {
+        timeout(SOON, self.next_unlimited()).await.expect("a message in time")
+    }
+
+    /// Reads and answers heartbeats until the stream breaks.
+    pub async fn until_broken(&mut self) {
+        timeout(SOON, async { while self.next_unlimited().await.is_some() {} })
+            .await
+            .expect("a broken stream");
+    }
+
+    async fn next_unlimited(&mut self) -> Option<sync_request::Msg> {
+        loop {
+            match self.requests.message().await.ok()??.msg? {
+                sync_request::Msg::Heartbeat(heartbeat) => {
+                    let ack = HeartbeatAck { seq: heartbeat.seq, ..HeartbeatAck::default() };
+                    self.heartbeats.push(sync_request::Msg::Heartbeat(heartbeat));
+                    if self.answer_heartbeats {
+                        // The node may be gone meanwhile; then the next read says so.
+                        let _ =
+                            self.replies.send(Ok(SyncResponse { msg: Some(Msg::HeartbeatAck(ack)) })).await;
+                    }
+                }
+                other => return Some(other),
+            }
+        }
+    }
+}
+
+/// A configuration with one upstream for each name.
+pub fn fleet(names: &[&str]) -> Fleet {
+    let upstream = |name: &&str| Upstream {
+        name: (*name).to_owned(),
+        prefix: None,
+        primary: vec![Endpoint {
+            kind: EndpointKind::Http { url: format!("http://{name}.example/mcp").parse().unwrap() },
+            weight: 1,
+        }],
+        backup: None,
+        headers: [("authorization".to_owned(), Reference::Env("TOKEN".into()))].into(),
+        timeouts: Timeouts::default(),
+    };
+    Fleet { upstreams: names.iter().map(upstream).collect(), ..Fleet::default() }
+}
+
+/// `fleet` as the control plane sends it.
+pub fn update(nonce: u64, revision: u64, fleet: &Fleet) -> ConfigUpdate {
+    update_of(nonce, revision, o1_proto::convert::encode(fleet))
+}
+
+/// Any resources, with the digest that belongs to them.
+pub fn update_of(nonce: u64, revision: u64, resources: Vec<Resource>) -> ConfigUpdate {
+    let root_digest = digest::root(&resources);
+    ConfigUpdate { nonce, to: Some(ConfigVersion { generation: 1, revision, root_digest }), resources }
+}
+
+/// What a node was told to serve, and what it is to answer.
+#[derive(Default)]
+pub struct TestNode {
+    pub applied: Mutex<Vec<(u64, Vec<String>)>>,
+    pub problems: Mutex<Vec<super::LocalProblem>>,
+    pub stats: Mutex<super::NodeStats>,
+    pub panic: std::sync::atomic::AtomicBool,
+}
+
+impl super::Node for TestNode {
+    fn apply(&self, version: super::AppliedVersion, fleet: Fleet) -> Result<(), Vec<super::LocalProblem>> {
+        assert!(!self.panic.load(Ordering::Acquire), "the node cannot apply this");
+        let problems = self.problems.lock().unwrap().clone();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let names = fleet.upstreams.into_iter().map(|upstream| upstream.name).collect();
+        self.applied.lock().unwrap().push((version.revision, names));
+        Ok(())
+    }
+
+    fn stats(&self) -> super::NodeStats {
+        self.stats.lock().unwrap().clone()
+    }
+
+    fn draining(&self) -> bool {
+        false
+    }
+}
