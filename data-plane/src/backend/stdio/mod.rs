@@ -1,0 +1,45 @@
+//! MCP servers that run as child processes and speak newline-delimited JSON-RPC on stdin and stdout.
+//!
+//! Owns: starting, restarting and ending the processes of one endpoint, as whole process groups; the handshake of
+//! each era; whose answer a line is, with ids and progress tokens made unique on the way in and restored on the
+//! way out. It must never look at what a call is about, log a message, an argument or an environment variable,
+//! run a command through a shell, or leave a process behind.
+//!
+//! In reading order: [`Supervisor`] decides which processes run, [`Conversation`] is one of them seen from above,
+//! `link` is the same seen from below (pipes, exit), `calls` is the table in between.
+
+mod calls;
+mod conversation;
+mod handshake;
+mod line;
+mod link;
+mod outbox;
+mod process;
+mod restart;
+mod stderr;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use conversation::{Conversation, Replies};
+pub use process::{EXEC_CHILD, exec_child, exec_exit_code};
+pub use supervisor::Supervisor;
+
+use std::{path::PathBuf, time::Duration};
+
+/// What to run. No `Debug`: `env` holds resolved secrets.
+#[derive(Clone)]
+pub struct Spec {
+    /// The upstream, for logs and failures.
+    pub name: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Added to the few variables a server inherits (`PATH`, `HOME`, …); the gateway's own are not passed on.
+    pub env: Vec<(String, String)>,
+    /// Where it runs; the gateway's own directory if `None`.
+    pub cwd: Option<PathBuf>,
+    /// The limit of a start, handshake included.
+    pub connect: Duration,
+    /// Our own binary, which runs the command as [`exec_child`] so that it dies with us. `None`: run it directly.
+    pub launcher: Option<PathBuf>,
+}

@@ -1,0 +1,125 @@
+//! What waits to be written to a server's stdin: bounded, in order.
+
+use bytes::Bytes;
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Messages of callers that may wait; further callers wait for a place.
+const PLACES: usize = 256;
+/// Messages of our own that may wait besides (cancellations, answers to the server): who sends them cannot wait,
+/// because it is the one who reads, or a destructor.
+const RESERVED: usize = 1024;
+/// A server that reads nothing for this long is stuck.
+pub(super) const STALL: Duration = Duration::from_secs(30);
+/// Small messages are written together up to this size.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// The sending side.
+pub(super) struct Outbox {
+    queue: mpsc::Sender<Outgoing>,
+    places: Arc<Semaphore>,
+}
+
+/// The writing side.
+pub(super) struct Queue {
+    queue: mpsc::Receiver<Outgoing>,
+    places: Arc<Semaphore>,
+}
+
+struct Outgoing {
+    line: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// The process takes no more messages.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// Why the writer ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It was asked to, and everything is written.
+    Done,
+    /// The server did not read for [`STALL`].
+    Stalled,
+    /// The pipe broke.
+    Broken(io::Error),
+}
+
+pub(super) fn new() -> (Outbox, Queue) {
+    let (sender, receiver) = mpsc::channel(PLACES + RESERVED);
+    let places = Arc::new(Semaphore::new(PLACES));
+    (Outbox { queue: sender, places: places.clone() }, Queue { queue: receiver, places })
+}
+
+impl Outbox {
+    /// Queues a line as soon as there is a place. The wait ends at the latest when the writer does: [`STALL`].
+    pub(super) async fn push(&self, line: Bytes) -> Result<(), Closed> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| Closed)?;
+        self.queue.send(Outgoing { line, _place: Some(place) }).await.map_err(|_| Closed)
+    }
+
+    /// Queues a line at once. False if it had to be dropped, which takes a server that has long stopped reading.
+    pub(super) fn push_now(&self, line: Bytes) -> bool {
+        self.queue.try_send(Outgoing { line, _place: None }).is_ok()
+    }
+}
+
+impl Queue {
+    /// Writes until `stop`, then what is still queued, then closes the pipe.
+    pub(super) async fn write(mut self, mut pipe: impl AsyncWrite + Unpin, stop: CancellationToken) -> Ended {
+        let mut batch = Vec::new();
+        let mut text = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                count = self.queue.recv_many(&mut batch, PLACES) => if count == 0 {
+                    return Ended::Done;
+                },
+                () = stop.cancelled(), if !self.queue.is_closed() => {
+                    self.queue.close();
+                    self.places.close();
+                }
+            }
+            for outgoing in batch.drain(..) {
+                text.extend_from_slice(&outgoing.line);
+                text.push(b'\n');
+                if text.len() >= BATCH_BYTES
+                    && let Err(ended) = flush(&mut pipe, &mut text).await
+                {
+                    return ended;
+                }
+            }
+            if let Err(ended) = flush(&mut pipe, &mut text).await {
+                return ended;
+            }
+        }
+    }
+}
+
+impl Drop for Queue {
+    /// Whoever waits for a place learns that there will be none.
+    fn drop(&mut self) {
+        self.places.close();
+    }
+}
+
+async fn flush(pipe: &mut (impl AsyncWrite + Unpin), text: &mut Vec<u8>) -> Result<(), Ended> {
+    let mut rest = &text[..];
+    while !rest.is_empty() {
+        match timeout(STALL, pipe.write(rest)).await {
+            Err(_) => return Err(Ended::Stalled),
+            Ok(Err(error)) => return Err(Ended::Broken(error)),
+            Ok(Ok(0)) => return Err(Ended::Broken(io::ErrorKind::WriteZero.into())),
+            Ok(Ok(written)) => rest = &rest[written..],
+        }
+    }
+    text.clear();
+    text.shrink_to(BATCH_BYTES);
+    Ok(())
+}

@@ -1,0 +1,368 @@
+//! Which processes of an endpoint run: one shared by all callers per era, started when first wanted and replaced
+//! for ever, and one for each client session that asked for its own.
+
+use super::{
+    Spec,
+    conversation::{Conversation, END_MAX, Replies},
+    handshake,
+    link::{self, Ground, ServerRequests},
+    restart::Pace,
+    stderr::Stderr,
+};
+use crate::{
+    failure::{Failure, Kind},
+    mcp::{Era, Message, message},
+};
+use o1_process::{OnExit, Tasks};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A server that is silent for this long on `server/discover` does not know it.
+const SILENCE: Duration = Duration::from_secs(10);
+/// A shared process that nobody used for this long is not replaced until somebody does.
+const WANTED: Duration = Duration::from_secs(5 * 60);
+/// While no process of the other era proves it, a verdict on an era holds this long.
+const VERDICT: Duration = Duration::from_secs(60);
+/// What a caller waits longer than a start may take, so that it hears how the start went.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// The processes of one stdio endpoint. Dropping it ends them.
+pub struct Supervisor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ground: Arc<Ground>,
+    legacy: Slot,
+    modern: Slot,
+}
+
+/// The shared process of one era.
+struct Slot {
+    phase: watch::Sender<Phase>,
+    wanted: Mutex<Instant>,
+    /// Processes of this slot that have ended.
+    ends: AtomicU64,
+}
+
+enum Phase {
+    /// Nobody starts it.
+    Idle,
+    Starting,
+    Up(Arc<Conversation>),
+    /// It will be started again.
+    Waiting {
+        until: Instant,
+        reason: Reason,
+    },
+    /// The server does not speak this era.
+    Refused {
+        at: Instant,
+        other_ends: u64,
+        reason: Reason,
+    },
+}
+
+/// A failure that can be told many times.
+#[derive(Clone)]
+struct Reason {
+    kind: Kind,
+    public: String,
+    chain: String,
+}
+
+impl Supervisor {
+    /// A supervisor that runs nothing yet.
+    #[must_use]
+    pub fn new(spec: Spec, tasks: Tasks) -> Arc<Self> {
+        let ground = Ground {
+            spec,
+            tasks,
+            stderr: Stderr::default(),
+            stop: CancellationToken::new(),
+            running: watch::Sender::new(0),
+        };
+        let (legacy, modern) = (Slot::new(), Slot::new());
+        Arc::new(Self { inner: Arc::new(Inner { ground: Arc::new(ground), legacy, modern }) })
+    }
+
+    /// The process of this era that all callers share, ready for requests. Starts it if need be; concurrent
+    /// callers share one start.
+    ///
+    /// # Errors
+    /// `WrongEra` if the server does not speak it; `Timeout` after the connect limit; `Unreachable` or `Protocol`
+    /// if the start failed, and at once while the next one has to wait.
+    pub async fn shared(self: &Arc<Self>, era: Era) -> Result<Arc<Conversation>, Failure> {
+        let slot = self.inner.slot(era);
+        slot.want(Instant::now());
+        let until = Instant::now() + self.inner.ground.spec.connect + SLACK;
+        let mut phases = slot.phase.subscribe();
+        loop {
+            self.inner.start_if_idle(era);
+            if let Some(found) = self.inner.look(era, &phases.borrow_and_update()) {
+                return found;
+            }
+            // The slot holds the sender, and we hold the slot.
+            if timeout_at(until, phases.changed()).await.is_err() {
+                return Err(self.inner.too_slow());
+            }
+        }
+    }
+
+    /// A process for one client session. The client's own `initialize` is forwarded as it is, and so must be its
+    /// `notifications/initialized`, by the caller.
+    ///
+    /// # Errors
+    /// As [`Supervisor::shared`].
+    pub async fn own(self: &Arc<Self>, initialize: &Message) -> Result<Arc<Conversation>, Failure> {
+        self.inner.open(Era::Legacy, ServerRequests::Forward, initialize).await.map(Arc::new)
+    }
+
+    /// Ends every process and starts no more. Returns when nothing is left of any.
+    pub async fn stop(&self) {
+        self.inner.ground.stop.cancel();
+        let mut running = self.inner.ground.running.subscribe();
+        let _ = timeout(END_MAX, running.wait_for(|count| *count == 0)).await;
+    }
+
+    /// The last lines that processes of this endpoint wrote to stderr, oldest first.
+    #[must_use]
+    pub fn stderr_tail(&self) -> Vec<String> {
+        self.inner.ground.stderr.tail()
+    }
+
+    /// How many processes run.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        *self.inner.ground.running.borrow()
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.inner.ground.stop.cancel();
+    }
+}
+
+impl Inner {
+    fn slot(&self, era: Era) -> &Slot {
+        match era {
+            Era::Legacy => &self.legacy,
+            Era::Modern => &self.modern,
+        }
+    }
+
+    fn other(&self, era: Era) -> &Slot {
+        match era {
+            Era::Legacy => &self.modern,
+            Era::Modern => &self.legacy,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.ground.spec.name
+    }
+
+    fn too_slow(&self) -> Failure {
+        let limit = self.ground.spec.connect;
+        Failure::new(Kind::Timeout, format!("{} was not ready within {limit:?}", self.name()))
+    }
+
+    /// Gives an idle slot, or one whose verdict has lapsed, a keeper.
+    fn start_if_idle(self: &Arc<Self>, era: Era) {
+        if self.ground.stop.is_cancelled() {
+            return;
+        }
+        let now = Instant::now();
+        let other = self.other(era);
+        let ends = other.ends.load(Ordering::Relaxed);
+        let backed = matches!(&*other.phase.borrow(), Phase::Up(_));
+        let started = self.slot(era).phase.send_if_modified(|phase| {
+            let starts = match phase {
+                Phase::Idle => true,
+                // The process that backed the verdict has ended, or none did and it is old.
+                Phase::Refused { at, other_ends, .. } => {
+                    ends != *other_ends || (!backed && now >= *at + VERDICT)
+                }
+                Phase::Starting | Phase::Up(_) | Phase::Waiting { .. } => false,
+            };
+            if starts {
+                *phase = Phase::Starting;
+            }
+            starts
+        });
+        if started {
+            let inner = self.clone();
+            let name = format!("stdio {} keeper", self.name());
+            self.ground.tasks.spawn(name, OnExit::Quiet, async move { inner.keep(era).await });
+        }
+    }
+
+    /// What a caller gets in this phase; `None` while it has to wait.
+    fn look(&self, era: Era, phase: &Phase) -> Option<Result<Arc<Conversation>, Failure>> {
+        if self.ground.stop.is_cancelled() {
+            return Some(Err(Failure::new(Kind::Unreachable, format!("{} is stopped", self.name()))));
+        }
+        match phase {
+            Phase::Up(conversation) if !conversation.is_closed() => Some(Ok(conversation.clone())),
+            // The keeper is about to notice.
+            Phase::Up(_) | Phase::Idle | Phase::Starting => None,
+            Phase::Waiting { until, reason } => {
+                let wait = until.saturating_duration_since(Instant::now());
+                tracing::debug!(upstream = self.name(), ?era, ?wait, "no start before the backoff is over");
+                Some(Err(reason.failure()))
+            }
+            Phase::Refused { reason, .. } => Some(Err(reason.failure())),
+        }
+    }
+
+    /// Keeps the shared process of `era` running, one process after the other, until it is not wanted any more.
+    async fn keep(self: Arc<Self>, era: Era) {
+        let slot = self.slot(era);
+        let _vacant = Vacant(slot);
+        let mut pace = Pace::new();
+        loop {
+            let (wait, reason) = match self.open(era, ServerRequests::Refuse, &handshake::opening(era)).await
+            {
+                Ok(conversation) => {
+                    let conversation = Arc::new(conversation);
+                    let began = Instant::now();
+                    slot.phase.send_replace(Phase::Up(conversation.clone()));
+                    conversation.closed().await;
+                    let lived = began.elapsed();
+                    // Two processes of one server could be in each other's way.
+                    conversation.link.gone().await;
+                    if let Some(used) = conversation.link.calls().used() {
+                        slot.want(used);
+                    }
+                    slot.ends.fetch_add(1, Ordering::Relaxed);
+                    (pace.ended(lived), Reason::of(&conversation.link.ended()))
+                }
+                Err(failure) if failure.kind == Kind::WrongEra => {
+                    tracing::info!(upstream = self.name(), ?era, why = failure.chain(), "era not spoken");
+                    let other_ends = self.other(era).ends.load(Ordering::Relaxed);
+                    let reason = Reason::of(&failure);
+                    slot.phase.send_replace(Phase::Refused { at: Instant::now(), other_ends, reason });
+                    return;
+                }
+                Err(failure) => (pace.failed(), Reason::of(&failure)),
+            };
+            if self.is_over() || !slot.is_wanted(Instant::now()) {
+                return;
+            }
+            tracing::warn!(upstream = self.name(), ?era, why = reason.chain, restart_in = ?wait, "server lost");
+            if !wait.is_zero() {
+                slot.phase.send_replace(Phase::Waiting { until: Instant::now() + wait, reason });
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    () = self.ground.stop.cancelled() => return,
+                    () = self.stopping().cancelled_owned() => return,
+                }
+            }
+            slot.phase.send_replace(Phase::Starting);
+        }
+    }
+
+    fn stopping(&self) -> CancellationToken {
+        self.ground.tasks.stopping()
+    }
+
+    fn is_over(&self) -> bool {
+        self.ground.stop.is_cancelled() || self.stopping().is_cancelled()
+    }
+
+    /// Starts a process and shakes hands, within the connect limit.
+    async fn open(
+        &self,
+        era: Era,
+        server_requests: ServerRequests,
+        opening: &Message,
+    ) -> Result<Conversation, Failure> {
+        let limit = self.ground.spec.connect;
+        let silence = if era == Era::Modern { limit.min(SILENCE) } else { limit };
+        let (link, alive) = link::start(&self.ground, era, server_requests).await?;
+        let answered = timeout(silence, async {
+            let mut replies = Replies::of(link.clone(), opening, None).await?;
+            loop {
+                match replies.next().await {
+                    Some(Ok(message)) if message.kind() == message::Kind::Response => return Ok(message),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(link.ended()),
+                }
+            }
+        });
+        let handshake = match answered.await {
+            Ok(Ok(message)) => message,
+            // Some servers end on a first request that they do not know, some say nothing.
+            Ok(Err(failure)) if era == Era::Modern && !link.has_no_program() => {
+                return Err(handshake::wrong_era(self.name(), era).because(failure));
+            }
+            Err(_) if era == Era::Modern => {
+                return Err(handshake::wrong_era(self.name(), era).because("it was silent"));
+            }
+            Ok(Err(failure)) => return Err(failure),
+            Err(_) => return Err(self.too_slow()),
+        };
+        handshake::accept(self.name(), era, &handshake)?;
+        if era == Era::Legacy && server_requests == ServerRequests::Refuse {
+            link.send(handshake::initialized()).await?;
+        }
+        Ok(Conversation { link, handshake, _alive: alive })
+    }
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Idle),
+            wanted: Mutex::new(Instant::now()),
+            ends: AtomicU64::new(0),
+        }
+    }
+
+    /// Somebody used it at `when`.
+    fn want(&self, when: Instant) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted = when.max(*wanted);
+    }
+
+    fn is_wanted(&self, now: Instant) -> bool {
+        let wanted = *self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(wanted) < WANTED
+    }
+}
+
+/// However a keeper ends, the next caller can have another.
+struct Vacant<'s>(&'s Slot);
+
+impl Drop for Vacant<'_> {
+    fn drop(&mut self) {
+        self.0.phase.send_if_modified(|phase| {
+            let vacant = !matches!(phase, Phase::Refused { .. });
+            if vacant {
+                *phase = Phase::Idle;
+            }
+            vacant
+        });
+    }
+}
+
+impl Reason {
+    fn of(failure: &Failure) -> Self {
+        Self { kind: failure.kind, public: failure.public().to_owned(), chain: failure.chain() }
+    }
+
+    fn failure(&self) -> Failure {
+        Failure::new(self.kind, self.public.clone()).because(self.chain.clone())
+    }
+}
