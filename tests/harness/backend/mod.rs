@@ -1,0 +1,248 @@
+//! An MCP server over Streamable HTTP in raw JSON: it answers what the test scripted, byte for byte, and keeps what
+//! it was sent. [`serve`] is its side of the protocol.
+
+mod serve;
+
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
+
+/// What a backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Era {
+    /// `initialize` and sessions; a modern request gets what servers of that time say.
+    Legacy,
+    /// Nothing but 2026-07-28.
+    Modern,
+    /// What the caller speaks.
+    Both,
+}
+
+/// How it answers one request. The strings are JSON text and arrive as they are.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The bytes of `result`.
+    Result(String),
+    /// The bytes of `error`.
+    Error(String),
+    /// The bytes of a whole message; `ID` in it becomes the request's id.
+    Message(String),
+    /// A status and a body that is not JSON-RPC.
+    Status(u16, String),
+    /// A result whose text is the `arguments` of the request, byte for byte, as `structuredContent`.
+    Echo,
+    /// Messages on an event stream, a pause before each, then the answer. `TOKEN` becomes the progress token.
+    Stream(Vec<(Duration, String)>, Box<Answer>),
+    /// Nothing for a time, then the answer.
+    Later(Duration, Box<Answer>),
+    /// The connection is closed without an answer.
+    Hangup,
+}
+
+impl Answer {
+    /// A result with one line of text.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Result(format!(
+            r#"{{"content":[{{"type":"text","text":{}}}],"resultType":"complete"}}"#,
+            Value::from(text)
+        ))
+    }
+}
+
+/// One HTTP request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// `POST`.
+    pub http_method: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Every byte.
+    pub body: String,
+    /// The JSON-RPC method; empty when the body has none.
+    pub method: String,
+}
+
+impl Received {
+    /// A header's value; empty when there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// A member of the body, byte for byte.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn member(&self, name: &str) -> String {
+        crate::http::member(&self.body, name).unwrap_or_else(|| panic!("no {name} in {}", self.body))
+    }
+}
+
+struct State {
+    era: Era,
+    /// Answers go out as event streams instead of JSON.
+    sse: bool,
+    /// JSON text of each tool, by name.
+    tools: BTreeMap<String, String>,
+    /// By method, or by method and name: `tools/call echo`.
+    answers: BTreeMap<String, Answer>,
+    received: Vec<Received>,
+    sessions: BTreeSet<String>,
+    minted: u64,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Messages for every open GET stream and subscription.
+    notifications: broadcast::Sender<String>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the state panics")
+    }
+}
+
+/// A running backend; it ends when dropped, with every connection.
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Option<JoinSet<()>>,
+}
+
+impl Backend {
+    /// Starts one that speaks both eras, with a tool `echo`.
+    pub async fn start() -> Self {
+        Self::with(Era::Both).await
+    }
+
+    /// Starts one of an era, with a tool `echo`.
+    ///
+    /// # Panics
+    /// There is no free port.
+    pub async fn with(era: Era) -> Self {
+        let state = State {
+            era,
+            sse: false,
+            tools: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            received: Vec::new(),
+            sessions: BTreeSet::new(),
+            minted: 0,
+        };
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), notifications: broadcast::Sender::new(256) });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let mut this = Self { address, shared, server: None };
+        this.serve(listener);
+        this.tool("echo", Answer::Echo);
+        this
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let mut server = JoinSet::new();
+        server.spawn(serve::run(listener, Arc::clone(&self.shared)));
+        self.server = Some(server);
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    /// One upstream of a configuration, indented for `upstreams:`.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> String {
+        format!("  {name}:\n    primary:\n      - url: {}\n", self.url())
+    }
+
+    /// Answers go out as event streams from now on.
+    pub fn answer_by_sse(&self) {
+        self.shared.state().sse = true;
+    }
+
+    /// Offers a tool and says how a call of it is answered.
+    pub fn tool(&self, name: &str, answer: Answer) {
+        let item =
+            format!(r#"{{"name":"{name}","description":"a test tool","inputSchema":{{"type":"object"}}}}"#);
+        self.tool_as(name, &item, answer);
+    }
+
+    /// The same with the bytes of its item in the list.
+    pub fn tool_as(&self, name: &str, item: &str, answer: Answer) {
+        self.shared.state().tools.insert(name.to_owned(), item.to_owned());
+        self.answer(&format!("tools/call {name}"), answer);
+    }
+
+    /// Offers a tool no more.
+    pub fn remove_tool(&self, name: &str) {
+        self.shared.state().tools.remove(name);
+    }
+
+    /// Says how a method is answered, or a method and a name: `resources/read test://x`.
+    pub fn answer(&self, key: &str, answer: Answer) {
+        self.shared.state().answers.insert(key.to_owned(), answer);
+    }
+
+    /// Sends a message on every open GET stream, and on every subscription that asked for this kind.
+    pub fn notify(&self, message: &str) {
+        let _ = self.shared.notifications.send(message.to_owned());
+    }
+
+    /// Everything received so far.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.shared.state().received.clone()
+    }
+
+    /// Requests of one JSON-RPC method received so far.
+    #[must_use]
+    pub fn received_of(&self, method: &str) -> Vec<Received> {
+        self.shared.state().received.iter().filter(|request| request.method == method).cloned().collect()
+    }
+
+    /// The last request of a method.
+    ///
+    /// # Panics
+    /// There was none.
+    #[must_use]
+    pub fn last(&self, method: &str) -> Received {
+        self.received_of(method).pop().unwrap_or_else(|| panic!("the backend received no {method}"))
+    }
+
+    /// Open legacy sessions.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.state().sessions.len()
+    }
+
+    /// Forgets every session, as a restart does.
+    pub fn forget_sessions(&self) {
+        self.shared.state().sessions.clear();
+    }
+
+    /// Closes the port and every connection.
+    pub async fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.shutdown().await;
+        }
+    }
+
+    /// Listens again where it did.
+    ///
+    /// # Panics
+    /// The port was taken.
+    pub async fn resume(&mut self) {
+        self.serve(TcpListener::bind(self.address).await.expect("the port is still free"));
+    }
+}

@@ -1,0 +1,296 @@
+//! The protocol: HTTP in, scripted answers out.
+
+use super::{Answer, Era, Received, Shared, State};
+use crate::http::member;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
+
+const MODERN: &str = "2026-07-28";
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// `None` closes the connection.
+type Reply = Option<Response<Body>>;
+
+/// Accepts connections for ever; dropping the future closes them all.
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        let _ = socket.set_nodelay(true);
+        let shared = Arc::clone(&shared);
+        let service = service_fn(move |request| {
+            let shared = Arc::clone(&shared);
+            async move { exchange(request, shared).await.ok_or("hung up") }
+        });
+        connections.spawn(async move {
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn exchange(request: Request<Incoming>, shared: Arc<Shared>) -> Reply {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let parsed: Value = serde_json::from_str(&body).unwrap_or_default();
+    let headers = parts.headers.iter().map(|(name, value)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    });
+    let received = Received {
+        http_method: parts.method.to_string(),
+        headers: headers.collect(),
+        method: parsed["method"].as_str().unwrap_or_default().to_owned(),
+        body,
+    };
+    shared.state().received.push(received.clone());
+    match parts.method.as_str() {
+        "POST" => post(received, parsed, shared).await,
+        "GET" => get(&received, &shared),
+        "DELETE" => Some(delete(&received, &shared)),
+        _ => Some(status(405, "")),
+    }
+}
+
+async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
+    let modern = received.header("mcp-protocol-version") == MODERN;
+    let era = shared.state().era;
+    let id = member(&received.body, "id");
+    if modern && era == Era::Legacy {
+        let error = r#"{"code":-32000,"message":"Bad Request: Unsupported protocol version"}"#;
+        return Some(json(
+            400,
+            "application/json",
+            &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
+        ));
+    }
+    if !modern && era == Era::Modern {
+        let error =
+            r#"{"code":-32022,"message":"unsupported","data":{"supported":["2026-07-28"],"requested":""}}"#;
+        let id = id.as_deref().unwrap_or("null");
+        return Some(json(
+            400,
+            "application/json",
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
+        ));
+    }
+    if !modern && received.method == "initialize" {
+        return Some(initialize(&parsed, id.as_deref().unwrap_or("null"), &shared));
+    }
+    if !modern && !shared.state().sessions.contains(received.header("mcp-session-id")) {
+        let error = r#"{"code":-32001,"message":"session not found"}"#;
+        return Some(json(
+            404,
+            "application/json",
+            &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
+        ));
+    }
+    let (Some(id), true) = (id, parsed["method"].is_string()) else {
+        return Some(status(202, ""));
+    };
+    if modern && received.method == "subscriptions/listen" {
+        return Some(listen(&id, &parsed, &shared));
+    }
+    let answer = scripted(&received, &parsed, &shared.state());
+    let sse = shared.state().sse;
+    respond(answer, &Asked { id, body: &received.body, parsed: &parsed, sse }).await
+}
+
+fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
+    let version = match parsed["params"]["protocolVersion"].as_str() {
+        Some(version) if version < MODERN => version,
+        _ => "2025-11-25",
+    };
+    let session = {
+        let mut state = shared.state();
+        state.minted += 1;
+        let session = format!("backend-session-{}", state.minted);
+        state.sessions.insert(session.clone());
+        session
+    };
+    let result = format!(
+        r#"{{"protocolVersion":"{version}","capabilities":{CAPABILITIES},"serverInfo":{{"name":"raw","version":"1"}}}}"#
+    );
+    let mut response =
+        json(200, "application/json", &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+    response.headers_mut().insert("mcp-session-id", session.parse().expect("the name is a header value"));
+    response
+}
+
+const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"prompts":{"listChanged":true},"logging":{},"completions":{}}"#;
+
+/// What the script says; what every server says where it is silent.
+fn scripted(received: &Received, parsed: &Value, state: &State) -> Answer {
+    let params = &parsed["params"];
+    let name = params["name"].as_str().or_else(|| params["uri"].as_str()).unwrap_or_default();
+    let by_name = state.answers.get(&format!("{} {name}", received.method));
+    if let Some(answer) = by_name.or_else(|| state.answers.get(&received.method)) {
+        return answer.clone();
+    }
+    let rest = r#","resultType":"complete","ttlMs":0,"cacheScope":"private"}"#;
+    match received.method.as_str() {
+        "tools/list" => {
+            let tools = state.tools.values().map(String::as_str).collect::<Vec<_>>().join(",");
+            Answer::Result(format!(r#"{{"tools":[{tools}]{rest}"#))
+        }
+        "resources/list" => Answer::Result(format!(r#"{{"resources":[]{rest}"#)),
+        "resources/templates/list" => Answer::Result(format!(r#"{{"resourceTemplates":[]{rest}"#)),
+        "prompts/list" => Answer::Result(format!(r#"{{"prompts":[]{rest}"#)),
+        "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {
+            Answer::Result("{}".into())
+        }
+        "server/discover" => {
+            let discovered =
+                format!(r#"{{"supportedVersions":["{MODERN}"],"capabilities":{CAPABILITIES}{rest}"#);
+            Answer::Result(discovered)
+        }
+        "tools/call" => Answer::Error(format!(r#"{{"code":-32602,"message":"unknown tool {name}"}}"#)),
+        method => Answer::Error(format!(r#"{{"code":-32601,"message":"no method {method}"}}"#)),
+    }
+}
+
+struct Asked<'a> {
+    id: String,
+    body: &'a str,
+    parsed: &'a Value,
+    sse: bool,
+}
+
+impl Asked<'_> {
+    fn message(&self, answer: &Answer) -> String {
+        let id = &self.id;
+        match answer {
+            Answer::Result(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
+            Answer::Error(error) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
+            Answer::Message(message) => message.replace("ID", id),
+            Answer::Echo => {
+                let arguments = member(self.body, "params").and_then(|params| member(&params, "arguments"));
+                let arguments = arguments.unwrap_or_else(|| "null".to_owned());
+                let result =
+                    format!(r#"{{"content":[],"structuredContent":{arguments},"resultType":"complete"}}"#);
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+            }
+            other => panic!("{other:?} cannot end a stream"),
+        }
+    }
+}
+
+fn respond<'a>(answer: Answer, asked: &'a Asked<'a>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>> {
+    Box::pin(async move {
+        match answer {
+            Answer::Hangup => None,
+            Answer::Status(code, body) => Some(status(code, &body)),
+            Answer::Later(time, answer) => {
+                tokio::time::sleep(time).await;
+                respond(*answer, asked).await
+            }
+            Answer::Stream(steps, last) => {
+                let token = asked.parsed["params"]["_meta"]["progressToken"].to_string();
+                let mut steps: Vec<_> = steps
+                    .into_iter()
+                    .map(|(pause, message)| (pause, message.replace("TOKEN", &token)))
+                    .collect();
+                let (pause, last) = match *last {
+                    Answer::Later(pause, last) => (pause, asked.message(&last)),
+                    last => (Duration::ZERO, asked.message(&last)),
+                };
+                steps.push((pause, last));
+                let events = stream::iter(steps).then(|(pause, message)| async move {
+                    tokio::time::sleep(pause).await;
+                    Ok(event(&message))
+                });
+                Some(events_response(Body::new(StreamBody::new(events))))
+            }
+            last if asked.sse => {
+                let frame = event(&asked.message(&last));
+                Some(events_response(Body::new(StreamBody::new(stream::iter([Ok(frame)])))))
+            }
+            last => Some(json(200, "application/json", &asked.message(&last))),
+        }
+    })
+}
+
+/// The stream of a session that carries notifications; one client at a time is not enforced.
+fn get(received: &Received, shared: &Shared) -> Reply {
+    if !shared.state().sessions.contains(received.header("mcp-session-id")) {
+        return Some(status(404, ""));
+    }
+    let notifications = notifications(shared.notifications.subscribe()).map(|message| Ok(event(&message)));
+    Some(events_response(Body::new(StreamBody::new(notifications))))
+}
+
+fn notifications(
+    receiver: broadcast::Receiver<String>,
+) -> impl futures_util::Stream<Item = String> + Send + Sync {
+    stream::unfold(receiver, |mut receiver| async move {
+        let message = receiver.recv().await.ok()?;
+        Some((message, receiver))
+    })
+}
+
+/// `subscriptions/listen`: acknowledged first, then what was asked for, tagged with the id of the request.
+fn listen(id: &str, parsed: &Value, shared: &Shared) -> Response<Body> {
+    let filter = parsed["params"]["notifications"].clone();
+    let tag = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
+    let acknowledged = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{{tag},"notifications":{filter}}}}}"#
+    );
+    let wanted = move |message: &str| {
+        let message: Value = serde_json::from_str(message).unwrap_or_default();
+        let flag = match message["method"].as_str().unwrap_or_default() {
+            "notifications/tools/list_changed" => "toolsListChanged",
+            "notifications/prompts/list_changed" => "promptsListChanged",
+            "notifications/resources/list_changed" => "resourcesListChanged",
+            _ => return false,
+        };
+        filter[flag] == true
+    };
+    let rest = notifications(shared.notifications.subscribe()).filter_map(move |message| {
+        let tagged = wanted(&message).then(|| {
+            let method = member(&message, "method").expect("it has one, or it were not wanted");
+            format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{{{tag}}}}}"#)
+        });
+        std::future::ready(tagged)
+    });
+    let all = stream::iter([acknowledged]).chain(rest).map(|message| Ok(event(&message)));
+    events_response(Body::new(StreamBody::new(all)))
+}
+
+fn delete(received: &Received, shared: &Shared) -> Response<Body> {
+    let known = shared.state().sessions.remove(received.header("mcp-session-id"));
+    status(if known { 200 } else { 404 }, "")
+}
+
+fn event(message: &str) -> Frame<Bytes> {
+    Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n")))
+}
+
+fn events_response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert("content-type", "text/event-stream".parse().expect("a header value"));
+    response
+}
+
+fn json(code: u16, content_type: &str, body: &str) -> Response<Body> {
+    let mut response = status(code, body);
+    response.headers_mut().insert("content-type", content_type.parse().expect("a header value"));
+    response
+}
+
+fn status(code: u16, body: &str) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(Bytes::from(body.to_owned()))));
+    *response.status_mut() = StatusCode::from_u16(code).expect("the script names a status");
+    response
+}

@@ -1,0 +1,44 @@
+//! Where the programs under test are. Cargo tells the tests of a crate only about binaries of that crate, so they
+//! are looked for beside the test itself: `target/<profile>/`.
+
+use std::path::{Path, PathBuf};
+
+/// `target/<profile>`, where this test and the binaries were built.
+///
+/// # Panics
+/// The test does not run from a target directory.
+#[must_use]
+pub fn profile_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let deps = test.parent().expect("a file is in a directory");
+    assert!(deps.ends_with("deps"), "{} is not in target/<profile>/deps", test.display());
+    deps.parent().expect("deps is in target/<profile>").to_owned()
+}
+
+/// `target`.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    profile_dir().parent().expect("the profile is in target").to_owned()
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root").to_owned()
+}
+
+/// The path of one of our programs.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let path = profile_dir().join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: the tests start the real programs, and cargo does not build those of other crates; \
+         run `cargo build --workspace --bins` first, as ./tests/run does",
+        path.display()
+    );
+    path
+}

@@ -1,0 +1,30 @@
+//! What the tests of the whole are made of: the real binaries as child processes ([`process`], [`planes`]), a
+//! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), the official peers
+//! ([`peers`]) and waiting for values instead of sleeping ([`wait`]).
+//!
+//! This crate must never use code of the product: a fault there would hide itself.
+
+pub mod backend;
+pub mod binaries;
+pub mod http;
+pub mod mcp;
+pub mod peers;
+pub mod planes;
+pub mod process;
+pub mod wait;
+
+pub use backend::{Answer, Backend};
+pub use http::{Http, Reply};
+pub use mcp::{Legacy, Modern};
+pub use planes::{ControlPlane, DataPlane, Gateway};
+pub use process::Process;
+pub use wait::until;
+
+use std::time::Duration;
+
+/// How long the tests under load go on: long with `O1_LONG=1`, as the documents say; short otherwise.
+#[must_use]
+pub fn load_time() -> Duration {
+    let long = std::env::var_os("O1_LONG").is_some_and(|value| value == "1");
+    Duration::from_secs(if long { 30 } else { 5 })
+}
