@@ -23,6 +23,11 @@ impl Source {
         is_rust(&self.path)
     }
 
+    /// Whether it holds the unit tests of a module.
+    pub fn is_unit_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/src/") && self.path.contains("/tests/")
+    }
+
     /// Whether the path is one of these files or lies in one of these folders (which end in `/`).
     pub fn is_in(&self, places: &[&str]) -> bool {
         places
