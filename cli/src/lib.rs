@@ -1,1 +1,69 @@
-//! Empty until its first part lands.
+//! The command line of only1.
+//!
+//! What was typed ([`args`]) becomes a command ([`commands`]); commands ask the control plane ([`client`] over
+//! [`connect`]), judge what it says ([`verdict`] over [`model`]) and show it ([`output`]) on a [`Terminal`].
+//! [`report`] words every failure and owns the exit codes. `sample` is a small MCP server for `o1ctl up`.
+//!
+//! Data goes to standard output, everything else to standard error. This crate must never depend on the crate
+//! of a plane: it meets them on the wire, and starts them as programs.
+
+pub mod args;
+mod client;
+mod commands;
+mod connect;
+pub mod model;
+pub mod output;
+pub mod report;
+mod sample;
+mod terminal;
+mod verdict;
+
+pub use terminal::{Colour, Terminal};
+
+use args::{Args, Command, Config};
+use report::{Error, Exit};
+use std::ffi::OsString;
+
+/// Runs a command line, the program's name first, to its end.
+pub fn run(line: impl IntoIterator<Item = OsString>, terminal: &mut Terminal) -> Exit {
+    let line: Vec<_> = line.into_iter().collect();
+    let args = match Args::read(line) {
+        Ok(args) => args,
+        Err(said) => return explain(&said, terminal),
+    };
+    terminal.set_colour(args.global.color);
+    dispatch(&args, terminal).unwrap_or_else(|error| error.report(terminal))
+}
+
+/// Help and versions are data, mistakes are not.
+fn explain(said: &clap::Error, terminal: &mut Terminal) -> Exit {
+    let (stream, exit) =
+        if said.use_stderr() { (&mut terminal.err, Exit::Usage) } else { (&mut terminal.out, Exit::Healthy) };
+    let text = said.render();
+    let text = if stream.colour() { text.ansi().to_string() } else { text.to_string() };
+    stream.write(&text).map_or_else(|error| Error::from(error).report(terminal), |()| exit)
+}
+
+/// One thread is enough: a command waits for others nearly all the time. It is the main one, to which the
+/// kernel ties the life of tethered children.
+fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
+    if let Command::Tether(tether) = &args.command {
+        return commands::up::tether(tether);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::local(format!("cannot start a runtime: {error}"), ""))?;
+    let global = &args.global;
+    runtime.block_on(async {
+        match &args.command {
+            Command::Up(up) => commands::up::run(up, terminal).await,
+            Command::Status(status) if status.watch => commands::watch::run(global, status, terminal).await,
+            Command::Status(status) => commands::status::run(global, status, terminal).await,
+            Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
+            Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
+            Command::SampleServer(sample) => sample::run(sample, terminal).await,
+            Command::Tether(_) => unreachable!("handled above, before there is a runtime"),
+        }
+    })
+}

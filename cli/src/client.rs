@@ -1,0 +1,306 @@
+//! Asks a control plane, and turns its messages into `model` right here: the only module that knows generated
+//! types.
+
+use crate::{
+    connect::{self, Failure, Link, Target},
+    model,
+};
+use jiff::Timestamp;
+use o1_proto::{
+    convert::{duration, from_duration},
+    wire,
+};
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::{Streaming, transport::Channel};
+
+/// Larger answers than this are refused: a fleet of ten thousand upstreams fits.
+const ANSWER_BYTES: usize = 16 << 20;
+/// Nodes asked for at once, and the most pages read.
+const PAGE_SIZE: i32 = 200;
+const PAGES: usize = 500;
+
+/// A connection to a control plane.
+pub struct Client {
+    link: Link,
+    status: wire::status_service_client::StatusServiceClient<Channel>,
+}
+
+impl Client {
+    /// Connects; every wait of this client, and of connecting, is at most `limit` long.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn connect(target: &Target, limit: Duration) -> Result<Self, Failure> {
+        let link = connect::open(target, limit).await?;
+        let status = wire::status_service_client::StatusServiceClient::new(link.channel.clone())
+            .max_decoding_message_size(ANSWER_BYTES);
+        Ok(Self { link, status })
+    }
+
+    /// The fleet now.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn status(&mut self) -> Result<model::Status, Failure> {
+        let answer = self.link.answer(self.status.get_status(wire::GetStatusRequest {})).await?;
+        answer.status.map(status).ok_or_else(empty)
+    }
+
+    /// Every node, sorted by name.
+    ///
+    /// # Errors
+    /// Why there is no answer, or no complete one.
+    pub async fn nodes(&mut self) -> Result<Vec<model::Node>, Failure> {
+        let mut nodes = Vec::new();
+        let mut page_token = String::new();
+        for _ in 0..PAGES {
+            let request = wire::ListNodesRequest { page_size: PAGE_SIZE, page_token };
+            let answer = self.link.answer(self.status.list_nodes(request)).await?;
+            nodes.extend(answer.nodes.into_iter().map(node));
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(nodes);
+            }
+        }
+        Err(Failure::Broken { code: "data loss", message: "the list of nodes does not end".to_owned() })
+    }
+
+    /// The fleet now and after each change, at most once in `interval`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn watch(&mut self, interval: Duration) -> Result<Watch, Failure> {
+        let request = wire::WatchStatusRequest { min_interval: Some(from_duration(interval)) };
+        let stream = self.link.answer(self.status.watch_status(request)).await?;
+        Ok(Watch { stream, link: self.link.clone() })
+    }
+}
+
+/// A running watch.
+pub struct Watch {
+    stream: Streaming<wire::WatchStatusResponse>,
+    link: Link,
+}
+
+impl Watch {
+    /// Waits for the next picture, at most `limit`; a sign of life without news is `None`.
+    ///
+    /// # Errors
+    /// The watch is over; why.
+    pub async fn next(&mut self, limit: Duration) -> Result<Option<model::Status>, Failure> {
+        match timeout(limit, self.stream.message()).await {
+            Ok(Ok(Some(message))) => Ok(message.status.map(status)),
+            Ok(Ok(None)) => Err(Failure::Lost("the control plane ended the watch".to_owned())),
+            Ok(Err(error)) => Err(self.link.failure(&error)),
+            Err(_) => Err(Failure::NoAnswer(limit)),
+        }
+    }
+}
+
+fn empty() -> Failure {
+    Failure::Broken { code: "data loss", message: "the answer is empty".to_owned() }
+}
+
+fn status(wire: wire::FleetStatus) -> model::Status {
+    let nodes = wire.nodes.unwrap_or_default();
+    model::Status {
+        as_of: moment(wire.as_of.as_ref()),
+        control_plane: wire.control_plane.map(control_plane).unwrap_or_default(),
+        nodes: model::NodeCounts {
+            connected: nodes.connected,
+            unreachable: nodes.unreachable,
+            synced: nodes.synced,
+            pending: nodes.pending,
+            stale: nodes.stale,
+            rejected: nodes.rejected,
+            draining: nodes.draining,
+        },
+        upstreams: wire.upstreams.into_iter().map(upstream).collect(),
+    }
+}
+
+fn control_plane(wire: wire::ControlPlaneStatus) -> model::ControlPlane {
+    model::ControlPlane {
+        version: wire.version,
+        started_at: moment(wire.started_at.as_ref()),
+        listen: wire.listen,
+        target: wire.target.as_ref().map(version),
+        target_accepted_at: moment(wire.target_accepted_at.as_ref()),
+        source: wire.source.map(|source| model::ConfigSource {
+            path: source.path,
+            checked_at: moment(source.checked_at.as_ref()),
+            refused: source.refused,
+            refused_at: moment(source.refused_at.as_ref()),
+            problems: source.problems.into_iter().map(problem).collect(),
+        }),
+    }
+}
+
+fn problem(wire: wire::ConfigProblem) -> model::Problem {
+    model::Problem {
+        file: wire.file,
+        line: wire.line,
+        column: wire.column,
+        rule: wire.rule,
+        path: wire.path,
+        what: wire.what,
+        hint: wire.hint,
+    }
+}
+
+fn upstream(wire: wire::UpstreamStatus) -> model::Upstream {
+    let state = match wire.state() {
+        wire::UpstreamState::Unspecified | wire::UpstreamState::Unknown => model::UpstreamState::Unknown,
+        wire::UpstreamState::Healthy => model::UpstreamState::Healthy,
+        wire::UpstreamState::Degraded => model::UpstreamState::Degraded,
+        wire::UpstreamState::Unreachable => model::UpstreamState::Unreachable,
+    };
+    model::Upstream {
+        name: wire.name,
+        state,
+        nodes_reachable: wire.nodes_reachable,
+        nodes_unreachable: wire.nodes_unreachable,
+        nodes_unknown: wire.nodes_unknown,
+        since: moment(wire.since.as_ref()),
+        errors: wire.errors,
+        totals: wire.totals.map(|totals| model::Totals {
+            requests: totals.requests,
+            errors: totals.errors,
+            timeouts: totals.timeouts,
+            application_errors: totals.application_errors,
+            active_requests: totals.active_requests,
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
+        }),
+        rates: wire.rates.map(|rates| model::Rates {
+            window: duration(rates.window.as_ref()),
+            requests_per_second: rates.requests_per_second,
+            error_ratio: rates.error_ratio,
+            p50: duration(rates.p50.as_ref()),
+            p99: duration(rates.p99.as_ref()),
+        }),
+        legacy: wire.legacy,
+        modern: wire.modern,
+        tools: wire.tools,
+        primary: wire.primary,
+        backup: Some(wire.backup).filter(|backup| !backup.is_empty()),
+    }
+}
+
+fn node(wire: wire::NodeStatus) -> model::Node {
+    let (state, sync) = (node_state(wire.state()), sync_state(wire.sync()));
+    let identity = wire.node.unwrap_or_default();
+    model::Node {
+        node_id: identity.node_id,
+        node_uid: hexadecimal(&identity.node_uid),
+        epoch: identity.epoch,
+        labels: identity.labels,
+        version: identity.build_version,
+        started_at: moment(identity.started_at.as_ref()),
+        listen: identity.listen,
+        admin: identity.admin,
+        state,
+        sync,
+        applied: wire.applied.as_ref().map(version),
+        rejected: wire.rejected.as_ref().map(version),
+        rejections: wire.rejections.into_iter().map(rejection).collect(),
+        connected_at: moment(wire.connected_at.as_ref()),
+        last_heard: moment(wire.last_heard.as_ref()),
+        clock_skew_ms: wire
+            .clock_skew
+            .map(|skew| skew.seconds.saturating_mul(1000).saturating_add(i64::from(skew.nanos / 1_000_000))),
+        sessions: wire.sessions,
+        resident_bytes: wire.resident_bytes,
+        last_apply: duration(wire.last_apply_time.as_ref()),
+        upstreams: wire.upstreams.into_iter().map(node_upstream).collect(),
+    }
+}
+
+fn node_state(wire: wire::NodeState) -> model::NodeState {
+    match wire {
+        wire::NodeState::Unspecified => model::NodeState::Unknown,
+        wire::NodeState::Connected => model::NodeState::Connected,
+        wire::NodeState::Unreachable => model::NodeState::Unreachable,
+        wire::NodeState::Draining => model::NodeState::Draining,
+        wire::NodeState::Left => model::NodeState::Left,
+        wire::NodeState::DuplicateIdentity => model::NodeState::DuplicateIdentity,
+    }
+}
+
+fn sync_state(wire: wire::SyncState) -> model::SyncState {
+    match wire {
+        wire::SyncState::Unspecified => model::SyncState::Unknown,
+        wire::SyncState::Synced => model::SyncState::Synced,
+        wire::SyncState::Pending => model::SyncState::Pending,
+        wire::SyncState::Stale => model::SyncState::Stale,
+        wire::SyncState::Rejected => model::SyncState::Rejected,
+        wire::SyncState::Never => model::SyncState::Never,
+    }
+}
+
+fn rejection(wire: wire::Rejection) -> model::Rejection {
+    let reason = match wire.reason() {
+        wire::RejectionReason::Unspecified => "unknown",
+        wire::RejectionReason::Decode => "decode",
+        wire::RejectionReason::UnknownKind => "unknown_kind",
+        wire::RejectionReason::InvalidField => "invalid_field",
+        wire::RejectionReason::LocalDependency => "local_dependency",
+        wire::RejectionReason::DigestMismatch => "digest_mismatch",
+        wire::RejectionReason::VersionRegression => "version_regression",
+        wire::RejectionReason::Conflict => "conflict",
+        wire::RejectionReason::Internal => "internal",
+    };
+    let resource = wire.resource.map(|key| match key.kind() {
+        wire::ResourceKind::Upstream => format!("upstream {}", key.name),
+        wire::ResourceKind::Clients => key.name,
+        wire::ResourceKind::Unspecified => format!("resource {}", key.name),
+    });
+    model::Rejection {
+        resource: resource.unwrap_or_default(),
+        reason: reason.to_owned(),
+        field: wire.field_path,
+        message: wire.message,
+    }
+}
+
+fn node_upstream(wire: wire::UpstreamStats) -> model::NodeUpstream {
+    let reachable = match wire.reachability() {
+        wire::Reachability::Unspecified | wire::Reachability::Unknown => None,
+        wire::Reachability::Reachable => Some(true),
+        wire::Reachability::Unreachable => Some(false),
+    };
+    model::NodeUpstream {
+        upstream: wire.upstream,
+        reachable,
+        since: moment(wire.since.as_ref()),
+        last_error: wire.last_error,
+        totals: model::Totals {
+            requests: wire.requests,
+            errors: wire.errors,
+            timeouts: wire.timeouts,
+            application_errors: wire.application_errors,
+            active_requests: wire.active_requests,
+            bytes_in: wire.bytes_in,
+            bytes_out: wire.bytes_out,
+        },
+    }
+}
+
+fn version(wire: &wire::ConfigVersion) -> model::ConfigVersion {
+    model::ConfigVersion {
+        generation: wire.generation,
+        revision: wire.revision,
+        digest: hexadecimal(&wire.root_digest),
+    }
+}
+
+/// A moment outside the years that a timestamp can name is not known.
+fn moment(wire: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+    let wire = wire?;
+    Timestamp::new(wire.seconds, wire.nanos).ok()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

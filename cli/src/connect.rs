@@ -1,0 +1,306 @@
+//! One connection to a control plane, opened step by step, so that each way to fail is told from the others:
+//! the name, the port, the protocol, the permission, the server itself.
+//!
+//! Knows nothing of messages; `report` puts the failures into words.
+
+use crate::report::Error;
+use std::{
+    fmt,
+    future::{Ready, ready},
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tonic::{
+    Code,
+    codegen::Service,
+    transport::{Channel, Endpoint, Uri},
+};
+
+/// How often a watched connection is tested while nothing is said, and how long an answer may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// Where a control plane is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    uri: Uri,
+}
+
+impl Target {
+    /// Reads `http://host:port`; the scheme may be left out.
+    ///
+    /// # Errors
+    /// Usage: not a URL of that form.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |why: &str| {
+            Error::usage(
+                format!("`{text}` is no address of a control plane: {why}"),
+                "write it as http://HOST:PORT, such as http://127.0.0.1:7400",
+            )
+        };
+        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = full.parse().map_err(|_| wrong("not a URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(wrong("this version speaks plain http only")),
+            _ => return Err(wrong("the scheme is not http")),
+        }
+        if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none_or(|port| port == 0) {
+            return Err(wrong("it needs a host and a port"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(wrong("a path has no meaning here"));
+        }
+        Ok(Self { uri })
+    }
+
+    fn host(&self) -> &str {
+        let host = self.uri.host().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.uri.to_string().trim_end_matches('/'))
+    }
+}
+
+/// Why a control plane did not answer as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The host name leads nowhere.
+    Unresolved {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        why: String,
+    },
+    /// Nothing listens.
+    Refused,
+    /// The machine or network cannot be reached.
+    Unroutable(String),
+    /// No connection in time.
+    NoConnection(Duration),
+    /// A connection, but no answer in time.
+    NoAnswer(Duration),
+    /// Something listens that is no control plane; how one can tell.
+    Foreign(String),
+    /// It does not know the caller, or does not let the caller do this.
+    Unauthorised(String),
+    /// The connection broke in the middle.
+    Lost(String),
+    /// It answered with an error.
+    Broken {
+        /// The gRPC code, in words.
+        code: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// A connection, and what came over it first.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// What clients are made of.
+    pub channel: Channel,
+    greeting: Greeting,
+    limit: Duration,
+}
+
+/// Connects within `limit`. One link is one TCP connection: when it breaks, open another.
+///
+/// # Errors
+/// Every failure up to the connection; what speaks at the other end shows with the first call.
+pub async fn open(target: &Target, limit: Duration) -> Result<Link, Failure> {
+    let stream = timeout(limit, dial(target)).await.unwrap_or(Err(Failure::NoConnection(limit)))?;
+    let greeting = Greeting::default();
+    let only = Only(Some(Overheard { stream, greeting: greeting.clone() }));
+    let endpoint = Endpoint::from(target.uri.clone())
+        .http2_keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1)
+        .keep_alive_while_idle(true);
+    let channel = endpoint
+        .connect_with_connector(only)
+        .await
+        .map_err(|error| greeting.judge().unwrap_or_else(|| Failure::Lost(causes(&error))))?;
+    Ok(Link { channel, greeting, limit })
+}
+
+async fn dial(target: &Target) -> Result<TcpStream, Failure> {
+    let host = target.host();
+    let port = target.uri.port_u16().unwrap_or_default();
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| Failure::Unresolved { host: host.to_owned(), why: error.to_string() })?
+        .collect();
+    let mut failure = Failure::Unresolved { host: host.to_owned(), why: "it has no address".to_owned() };
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = Failure::Refused,
+            Err(error) => failure = Failure::Unroutable(error.to_string()),
+        }
+    }
+    Err(failure)
+}
+
+impl Link {
+    /// Waits for an answer within the limit of the link, and tells the ways to fail apart.
+    ///
+    /// # Errors
+    /// Every failure after the connection.
+    pub async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, Failure> {
+        match timeout(self.limit, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.failure(&status)),
+            Err(_) => Err(self.greeting.judge_silence().unwrap_or(Failure::NoAnswer(self.limit))),
+        }
+    }
+
+    /// What an error of gRPC means here.
+    #[must_use]
+    pub fn failure(&self, status: &tonic::Status) -> Failure {
+        let said = status.message();
+        let message = || said.to_owned();
+        if let Some(source) = std::error::Error::source(status) {
+            // The error arose on this side: the transport failed, the server said nothing.
+            return self.greeting.judge().unwrap_or_else(|| Failure::Lost(causes(source)));
+        }
+        match (status.code(), said.strip_prefix("grpc-status header missing, mapped from ")) {
+            (Code::Unauthenticated | Code::PermissionDenied, _) => Failure::Unauthorised(message()),
+            (_, Some(http)) => {
+                Failure::Foreign(format!("it speaks HTTP/2, but not gRPC: it answered with {http}"))
+            }
+            (Code::Unimplemented, None) => {
+                Failure::Foreign("it speaks gRPC, but does not offer o1.control.v1.StatusService".to_owned())
+            }
+            (code, None) => Failure::Broken { code: word(code), message: message() },
+        }
+    }
+}
+
+/// The first bytes that the other side sent. A server that speaks HTTP/2 opens with a SETTINGS frame.
+#[derive(Debug, Clone, Default)]
+struct Greeting(Arc<Mutex<Vec<u8>>>);
+
+/// Length of an HTTP/2 frame header; the type is its fourth byte, and SETTINGS is 4.
+const FRAME_HEADER: usize = 9;
+
+impl Greeting {
+    fn hear(&self, bytes: &[u8]) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = FRAME_HEADER.saturating_sub(heard.len());
+        heard.extend_from_slice(&bytes[..missing.min(bytes.len())]);
+    }
+
+    /// How one can tell that it is no control plane; `None` when it may well be one.
+    fn judge(&self) -> Option<Failure> {
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let clue = match heard.as_slice() {
+            [] => "it closed the connection without a word of HTTP/2",
+            [b'H', b'T', b'T', b'P', ..] => "it speaks HTTP/1.1, not gRPC",
+            [_, _, _, 4, ..] => return None,
+            _ => "it does not speak HTTP/2",
+        };
+        Some(Failure::Foreign(clue.to_owned()))
+    }
+
+    /// The same when nothing came in time: silence itself is no clue.
+    fn judge_silence(&self) -> Option<Failure> {
+        let silent = self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if silent { None } else { self.judge() }
+    }
+}
+
+/// Hands out the stream that is already connected, once: a broken link must show, not heal in secret.
+struct Only(Option<Overheard>);
+
+impl Service<Uri> for Only {
+    type Response = hyper_util::rt::TokioIo<Overheard>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let stream = self.0.take().map(hyper_util::rt::TokioIo::new);
+        ready(stream.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the connection was closed")))
+    }
+}
+
+/// A stream that remembers the first bytes it delivered.
+struct Overheard {
+    stream: TcpStream,
+    greeting: Greeting,
+}
+
+impl AsyncRead for Overheard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.greeting.hear(buffer.filled().get(before..).unwrap_or_default());
+        polled
+    }
+}
+
+impl AsyncWrite for Overheard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The innermost cause says what happened; the layers around it only that something did.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid argument",
+        Code::DeadlineExceeded => "deadline exceeded",
+        Code::NotFound => "not found",
+        Code::AlreadyExists => "already exists",
+        Code::PermissionDenied => "permission denied",
+        Code::ResourceExhausted => "resource exhausted",
+        Code::FailedPrecondition => "failed precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out of range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}

@@ -1,0 +1,106 @@
+//! Where output goes: data to `out`, everything else to `err`, each with what it can show.
+//!
+//! The only place that knows about standard streams, colour and the size of a window. It must never decide
+//! what is said.
+
+use rustix::termios::{isatty, tcgetwinsize};
+use std::io::{self, Write};
+
+/// Whether to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Colour {
+    /// When the stream is a terminal and `NO_COLOR` is not set.
+    #[default]
+    Auto,
+    /// Always, even into a pipe.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// One stream and what it can show.
+pub struct Stream {
+    writer: Box<dyn Write + Send>,
+    tty: bool,
+    colour: bool,
+}
+
+/// Columns and lines of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Columns.
+    pub columns: usize,
+    /// Lines.
+    pub rows: usize,
+}
+
+/// The two streams of a command.
+pub struct Terminal {
+    /// For data.
+    pub out: Stream,
+    /// For everything else: errors, hints, logs, progress.
+    pub err: Stream,
+}
+
+impl Terminal {
+    /// The streams of this process. `NO_COLOR` (not empty) and `TERM=dumb` turn colour off.
+    #[must_use]
+    pub fn stdio() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|value| value != "dumb");
+        let (out, err) = (isatty(io::stdout()), isatty(io::stderr()));
+        Self {
+            out: Stream { writer: Box::new(io::stdout()), tty: out, colour: out && wanted },
+            err: Stream { writer: Box::new(io::stderr()), tty: err, colour: err && wanted },
+        }
+    }
+
+    /// Two plain writers that are no terminals.
+    #[must_use]
+    pub fn plain(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        let stream = |writer| Stream { writer, tty: false, colour: false };
+        Self { out: stream(out), err: stream(err) }
+    }
+
+    /// Applies what the caller asked for on the command line.
+    pub fn set_colour(&mut self, colour: Colour) {
+        for stream in [&mut self.out, &mut self.err] {
+            match colour {
+                Colour::Auto => {}
+                Colour::Always => stream.colour = true,
+                Colour::Never => stream.colour = false,
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// True for a terminal: a person is watching and lines can be redrawn.
+    #[must_use]
+    pub fn is_tty(&self) -> bool {
+        self.tty
+    }
+
+    /// True when colour may be used.
+    #[must_use]
+    pub fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// The size of the window behind standard output, asked anew each time because people resize windows.
+    #[must_use]
+    pub fn size(&self) -> Option<Size> {
+        let size = self.tty.then(|| tcgetwinsize(io::stdout()).ok()).flatten()?;
+        let known = size.ws_col > 0 && size.ws_row > 0;
+        known.then(|| Size { columns: size.ws_col.into(), rows: size.ws_row.into() })
+    }
+
+    /// Writes and flushes.
+    ///
+    /// # Errors
+    /// Those of the stream; a broken pipe is one of them.
+    pub fn write(&mut self, text: &str) -> io::Result<()> {
+        self.writer.write_all(text.as_bytes())?;
+        self.writer.flush()
+    }
+}
