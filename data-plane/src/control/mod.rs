@@ -36,8 +36,9 @@ use tokio_util::sync::CancellationToken;
 
 /// What the control path needs from the rest of the node.
 pub trait Node: Send + Sync + 'static {
-    /// Compiles a configuration and swaps it in, as a whole. Called on a thread that may block, inside the
-    /// runtime, one at a time; may take a while, because it resolves `env:` and `file:` references.
+    /// Compiles a configuration and swaps it in, as a whole. May take a while, because it resolves `env:` and
+    /// `file:` references. Called one at a time, inside the runtime: by [`start`] on its caller's thread, later
+    /// on threads that may block.
     ///
     /// # Errors
     /// Every reason; nothing has changed.

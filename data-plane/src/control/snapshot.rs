@@ -77,7 +77,8 @@ impl Applier {
             && refusal.running == self.applied()
             && !refusal.rejections.iter().all(ack::passing)
         {
-            self.refused(refusal);
+            tracing::info!(revision = refusal.version.revision, "this configuration stays refused");
+            self.remember(refusal);
         }
     }
 
@@ -194,6 +195,7 @@ impl Applier {
         self.link.send_modify(|status| (status.applied, status.refused) = (Some(applied), None));
     }
 
+    /// A version was refused just now.
     fn refused(&self, refusal: Refusal) {
         tracing::warn!(
             generation = refusal.version.generation,
@@ -202,6 +204,10 @@ impl Applier {
             problems = summary(&refusal.rejections),
             "refused a configuration"
         );
+        self.remember(refusal);
+    }
+
+    fn remember(&self, refusal: Refusal) {
         let refused = RefusedVersion {
             version: ack::version(&refusal.version),
             reasons: refusal.rejections.iter().map(ack::describe).collect(),

@@ -13,7 +13,7 @@ use o1_proto::{
 use std::{error::Error, fmt, time::Duration};
 use tokio::time::timeout;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -115,7 +115,8 @@ async fn connect(uri: &http::Uri) -> Result<Channel, Ended> {
         .map_err(|error| Ended::Lost(chain(&error)))?;
     match timeout(CONNECT_LIMIT, endpoint.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(Ended::Lost(chain(&error))),
+        // Its own text is only `transport error`.
+        Ok(Err(error)) => Err(Ended::Lost(chain(error.source().unwrap_or(&error)))),
         Err(_) => Err(Ended::Lost(format!("no connection within {CONNECT_LIMIT:?}"))),
     }
 }
@@ -193,13 +194,24 @@ fn lost(status: &Status) -> Ended {
     Ended::Lost(describe(status))
 }
 
-/// `unavailable: tcp connect error: Connection refused (os error 111)`
+/// `permission denied: this node is not known`, or the broken connection behind it.
 pub(super) fn describe(status: &Status) -> String {
-    let code = format!("{:?}", status.code()).to_lowercase();
     match status.source() {
-        Some(source) => format!("{code}: {}", chain(source)),
-        None => format!("{code}: {}", status.message()),
+        Some(source) => chain(source),
+        None => format!("{}: {}", words(status.code()), status.message()),
     }
+}
+
+/// `PermissionDenied` → `permission denied`.
+fn words(code: Code) -> String {
+    let mut words = String::new();
+    for char in format!("{code:?}").chars() {
+        if char.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(char.to_ascii_lowercase());
+    }
+    words
 }
 
 /// An error and its causes, without those that only repeat.

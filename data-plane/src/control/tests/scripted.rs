@@ -16,14 +16,14 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::timeout,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -74,7 +74,7 @@ impl ControlPlane {
         let service = Service { peers: peer_tx, reports: report_tx, refuse_reports: refuse_reports.clone() };
         let (bound_tx, bound) = std::sync::mpsc::channel();
         runtime.spawn(async move {
-            let listener = TcpListener::bind(address).await.unwrap();
+            let listener = bind(address).await;
             bound_tx.send(listener.local_addr().unwrap()).unwrap();
             let server = tonic::transport::Server::builder().add_service(NodeServiceServer::new(service));
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
@@ -100,10 +100,25 @@ impl ControlPlane {
     }
 }
 
+/// A port that was free a moment ago may serve a passing connection of another test.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let bound = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(SOON, bound).await.expect("a free port")
+}
+
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // On a thread that may wait: when this returns, the port is free.
+            let ended = std::thread::spawn(move || runtime.shutdown_timeout(SOON)).join();
+            ended.expect("a runtime does not panic when it ends");
         }
     }
 }
@@ -221,12 +236,34 @@ pub struct TestNode {
     pub applied: Mutex<Vec<(u64, Vec<String>)>>,
     pub problems: Mutex<Vec<super::LocalProblem>>,
     pub stats: Mutex<super::NodeStats>,
-    pub panic: std::sync::atomic::AtomicBool,
+    pub panic: AtomicBool,
+    /// Applying has begun.
+    pub entered: Notify,
+    gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+}
+
+impl TestNode {
+    /// The next apply waits until what this returns is dropped.
+    pub fn close_gate(&self) -> std::sync::mpsc::Sender<()> {
+        let (open, gate) = std::sync::mpsc::channel();
+        *self.gate.lock().unwrap() = Some(gate);
+        open
+    }
 }
 
 impl super::Node for TestNode {
     fn apply(&self, version: super::AppliedVersion, fleet: Fleet) -> Result<(), Vec<super::LocalProblem>> {
         assert!(!self.panic.load(Ordering::Acquire), "the node cannot apply this");
+        self.entered.notify_one();
+        let gate = self.gate.lock().unwrap().take();
+        if let Some(gate) = gate {
+            let opened = gate.recv_timeout(SOON);
+            assert_eq!(
+                opened,
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected),
+                "the gate opens in time"
+            );
+        }
         let problems = self.problems.lock().unwrap().clone();
         if !problems.is_empty() {
             return Err(problems);
