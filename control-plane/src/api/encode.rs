@@ -1,0 +1,275 @@
+//! Plain values → messages. Cannot fail.
+
+use crate::{
+    config::{Revision, Version},
+    fleet::{
+        Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Reason, Rejection, ResourceKind,
+        STATS, SyncState, Welcome,
+    },
+    stats::{Rates, Reachability, Sample},
+    status::{self, ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, UpstreamState},
+    store::RevisionHeader,
+};
+use o1_proto::{
+    convert::{self, from_duration, from_system_time},
+    problem::Problem,
+    wire,
+};
+
+/// A message to a node.
+pub(super) fn response(out: Out) -> wire::SyncResponse {
+    use wire::sync_response::Msg;
+    let msg = match out {
+        Out::Welcome(Welcome { target }) => Msg::Welcome(wire::Welcome {
+            heartbeat_interval: Some(from_duration(HEARTBEAT)),
+            stats_interval: Some(from_duration(STATS)),
+            lease_ttl: Some(from_duration(LEASE)),
+            target: target.as_ref().map(version),
+            control_plane_version: o1_process::VERSION.to_owned(),
+        }),
+        Out::HeartbeatAck { seq, target, at } => Msg::HeartbeatAck(wire::HeartbeatAck {
+            seq,
+            target: target.as_ref().map(version),
+            server_time: Some(from_system_time(at)),
+        }),
+        Out::Config { nonce, revision } => Msg::Config(update(nonce, &revision)),
+        Out::Goodbye(goodbye) => Msg::Goodbye(self::goodbye(goodbye)),
+    };
+    wire::SyncResponse { msg: Some(msg) }
+}
+
+fn update(nonce: u64, revision: &Revision) -> wire::ConfigUpdate {
+    let to = Some(version(&revision.version));
+    wire::ConfigUpdate { nonce, to, resources: convert::encode(&revision.fleet) }
+}
+
+fn goodbye(goodbye: Goodbye) -> wire::Goodbye {
+    let reason = match goodbye.reason {
+        GoodbyeReason::Shutdown => wire::GoodbyeReason::Shutdown,
+        GoodbyeReason::Superseded => wire::GoodbyeReason::Superseded,
+        GoodbyeReason::ProtocolError => wire::GoodbyeReason::ProtocolError,
+        GoodbyeReason::Unresponsive => wire::GoodbyeReason::Unresponsive,
+        GoodbyeReason::DuplicateIdentity => wire::GoodbyeReason::DuplicateIdentity,
+    };
+    wire::Goodbye {
+        reason: reason.into(),
+        message: goodbye.message,
+        reconnect_min: Some(from_duration(goodbye.reconnect.0)),
+        reconnect_max: Some(from_duration(goodbye.reconnect.1)),
+    }
+}
+
+/// The name of a configuration.
+pub(super) fn version(version: &Version) -> wire::ConfigVersion {
+    wire::ConfigVersion {
+        generation: version.generation,
+        revision: version.revision,
+        root_digest: version.digest.as_bytes().to_vec(),
+    }
+}
+
+/// A revision without its document.
+pub(super) fn revision(header: &RevisionHeader) -> wire::ConfigRevision {
+    wire::ConfigRevision {
+        version: Some(version(&header.version)),
+        created_at: Some(from_system_time(header.created_at)),
+        source: header.source.clone(),
+    }
+}
+
+/// What is wrong with a document.
+pub(super) fn problem(problem: &Problem) -> wire::ConfigProblem {
+    wire::ConfigProblem {
+        file: problem.file.clone(),
+        line: problem.line,
+        column: problem.column,
+        rule: problem.rule.to_owned(),
+        path: problem.path.clone(),
+        what: problem.what.clone(),
+        hint: problem.hint.clone(),
+    }
+}
+
+/// The whole picture.
+pub(super) fn fleet(status: FleetStatus) -> wire::FleetStatus {
+    wire::FleetStatus {
+        as_of: Some(from_system_time(status.as_of)),
+        control_plane: Some(control_plane(status.control_plane)),
+        nodes: Some(counts(status.nodes)),
+        upstreams: status.upstreams.into_iter().map(upstream).collect(),
+    }
+}
+
+fn control_plane(status: ControlPlane) -> wire::ControlPlaneStatus {
+    let accepted_at = status.target.as_ref().map(|target| from_system_time(target.accepted_at));
+    let source = status.source;
+    wire::ControlPlaneStatus {
+        version: status.version.to_owned(),
+        started_at: Some(from_system_time(status.started_at)),
+        listen: status.listen,
+        target: status.target.as_ref().map(|ConfigTarget { version: target, .. }| version(target)),
+        target_accepted_at: accepted_at,
+        source: Some(wire::ConfigSource {
+            path: source.path,
+            checked_at: source.checked_at.map(from_system_time),
+            refused: source.refused,
+            problems: source.problems.iter().map(problem).collect(),
+            refused_at: source.refused_at.map(from_system_time),
+        }),
+    }
+}
+
+fn counts(counts: NodeCounts) -> wire::NodeCounts {
+    // `never` is what is left of `connected`.
+    let NodeCounts { connected, unreachable, synced, pending, stale, rejected, never: _, draining } = counts;
+    wire::NodeCounts { connected, unreachable, synced, pending, stale, rejected, draining }
+}
+
+/// A row about an upstream.
+pub(super) fn upstream(status: status::UpstreamStatus) -> wire::UpstreamStatus {
+    let state = match status.state {
+        UpstreamState::Unknown => wire::UpstreamState::Unknown,
+        UpstreamState::Healthy => wire::UpstreamState::Healthy,
+        UpstreamState::Degraded => wire::UpstreamState::Degraded,
+        UpstreamState::Unreachable => wire::UpstreamState::Unreachable,
+    };
+    let totals = wire::UpstreamTotals {
+        requests: status.totals.requests,
+        errors: status.totals.errors,
+        timeouts: status.totals.timeouts,
+        application_errors: status.totals.application_errors,
+        active_requests: status.active_requests,
+        bytes_in: status.totals.bytes_in,
+        bytes_out: status.totals.bytes_out,
+    };
+    wire::UpstreamStatus {
+        name: status.name,
+        state: state.into(),
+        nodes_reachable: status.nodes_reachable,
+        nodes_unreachable: status.nodes_unreachable,
+        nodes_unknown: status.nodes_unknown,
+        since: status.since.map(from_system_time),
+        errors: status.errors,
+        totals: Some(totals),
+        rates: status.rates.map(|view| rates(view.rates)),
+        legacy: status.legacy,
+        modern: status.modern,
+        tools: status.tools,
+        primary: status.primary,
+        backup: status.backup,
+    }
+}
+
+fn rates(rates: Rates) -> wire::UpstreamRates {
+    wire::UpstreamRates {
+        window: Some(from_duration(rates.window)),
+        requests_per_second: rates.requests_per_second,
+        error_ratio: rates.error_ratio,
+        p50: rates.p50.map(from_duration),
+        p99: rates.p99.map(from_duration),
+    }
+}
+
+/// A row about a node.
+pub(super) fn node(status: NodeStatus) -> wire::NodeStatus {
+    let state = match status.state {
+        NodeState::Connected => wire::NodeState::Connected,
+        NodeState::Unreachable => wire::NodeState::Unreachable,
+        NodeState::Draining => wire::NodeState::Draining,
+        NodeState::Left => wire::NodeState::Left,
+        NodeState::DuplicateIdentity => wire::NodeState::DuplicateIdentity,
+    };
+    let sync = match status.sync {
+        SyncState::Synced => wire::SyncState::Synced,
+        SyncState::Pending => wire::SyncState::Pending,
+        SyncState::Stale => wire::SyncState::Stale,
+        SyncState::Rejected => wire::SyncState::Rejected,
+        SyncState::Never => wire::SyncState::Never,
+    };
+    wire::NodeStatus {
+        node: Some(identity(status.node)),
+        state: state.into(),
+        sync: sync.into(),
+        applied: status.applied.as_ref().map(version),
+        rejections: status.rejections.into_iter().map(rejection).collect(),
+        rejected: status.rejected.as_ref().map(version),
+        connected_at: status.connected_at.map(from_system_time),
+        last_heard: status.last_heard.map(from_system_time),
+        clock_skew: status.clock_skew_nanos.map(signed_duration),
+        sessions: status.sessions,
+        resident_bytes: status.resident_bytes,
+        upstreams: status.upstreams.into_iter().map(sample).collect(),
+        last_apply_time: status.last_apply_time.map(from_duration),
+    }
+}
+
+fn identity(identity: Identity) -> wire::NodeIdentity {
+    wire::NodeIdentity {
+        node_id: identity.node_id,
+        node_uid: identity.uid.as_bytes().to_vec(),
+        epoch: identity.epoch,
+        labels: identity.labels,
+        build_version: identity.build_version,
+        started_at: identity.started_at.map(from_system_time),
+        listen: identity.listen,
+        admin: identity.admin,
+    }
+}
+
+fn rejection(rejection: Rejection) -> wire::Rejection {
+    use wire::RejectionReason as R;
+    let reason = match rejection.reason {
+        Reason::Decode => R::Decode.into(),
+        Reason::UnknownKind => R::UnknownKind.into(),
+        Reason::InvalidField => R::InvalidField.into(),
+        Reason::LocalDependency => R::LocalDependency.into(),
+        Reason::DigestMismatch => R::DigestMismatch.into(),
+        Reason::VersionRegression => R::VersionRegression.into(),
+        Reason::Conflict => R::Conflict.into(),
+        Reason::Internal => R::Internal.into(),
+        Reason::Other(number) => number,
+    };
+    let resource = rejection.resource.map(|resource| wire::ResourceKey {
+        kind: match resource.kind {
+            ResourceKind::Upstream => wire::ResourceKind::Upstream.into(),
+            ResourceKind::Clients => wire::ResourceKind::Clients.into(),
+            ResourceKind::Other(number) => number,
+        },
+        name: resource.name,
+    });
+    wire::Rejection { resource, reason, field_path: rejection.field_path, message: rejection.message }
+}
+
+fn sample(sample: Sample) -> wire::UpstreamStats {
+    let reachability = match sample.reachability {
+        Reachability::Unknown => wire::Reachability::Unknown,
+        Reachability::Reachable => wire::Reachability::Reachable,
+        Reachability::Unreachable => wire::Reachability::Unreachable,
+    };
+    wire::UpstreamStats {
+        upstream: sample.upstream,
+        requests: sample.counters.requests,
+        errors: sample.counters.errors,
+        timeouts: sample.counters.timeouts,
+        application_errors: sample.counters.application_errors,
+        bytes_in: sample.counters.bytes_in,
+        bytes_out: sample.counters.bytes_out,
+        active_requests: sample.active_requests,
+        latency_buckets: sample.latency.counts,
+        latency_bounds_us: sample.latency.bounds_us,
+        latency_sum_us: sample.latency.sum_us,
+        reachability: reachability.into(),
+        since: sample.since.map(from_system_time),
+        last_error: sample.last_error,
+        legacy: sample.legacy,
+        modern: sample.modern,
+        tools: sample.tools,
+    }
+}
+
+/// Seconds and nanoseconds of one sign.
+fn signed_duration(nanos: i64) -> prost_types::Duration {
+    const SECOND: i64 = 1_000_000_000;
+    let rest = i32::try_from(nanos % SECOND).expect("it is less than a second");
+    prost_types::Duration { seconds: nanos / SECOND, nanos: rest }
+}

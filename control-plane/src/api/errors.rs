@@ -1,0 +1,48 @@
+//! Failures → status codes. The one place that knows the codes.
+
+use crate::{fleet::HelloError, stats::ReportError, store::StoreError};
+use std::error::Error as _;
+use tonic::Status;
+
+/// The caller broke a rule of the contract. `what` names the field.
+#[must_use]
+pub fn invalid(what: impl Into<String>) -> Status {
+    Status::invalid_argument(what)
+}
+
+/// The process stops; another call, elsewhere or later, may work.
+#[must_use]
+pub fn stopping() -> Status {
+    Status::unavailable("the control plane stops: connect again in a moment")
+}
+
+/// Nodes that are not welcomed without a goodbye.
+#[must_use]
+pub fn hello(error: &HelloError) -> Status {
+    match error {
+        HelloError::Stopping => stopping(),
+        HelloError::Full | HelloError::Goodbye(_) => {
+            Status::resource_exhausted("this control plane knows as many nodes as it can hold")
+        }
+    }
+}
+
+/// Reports that do not count.
+#[must_use]
+pub fn report(error: ReportError) -> Status {
+    Status::failed_precondition(error.to_string())
+}
+
+/// The store did not do as asked. Logged here, since the caller is told less.
+#[must_use]
+pub fn store(error: &StoreError) -> Status {
+    let cause = error.source().map(ToString::to_string);
+    tracing::error!(%error, cause, "a call failed");
+    match error {
+        StoreError::Slow { .. } | StoreError::Gone => Status::unavailable(error.to_string()),
+        StoreError::Corrupt { .. }
+        | StoreError::TooNew { .. }
+        | StoreError::Open { .. }
+        | StoreError::Failed { .. } => Status::internal(error.to_string()),
+    }
+}

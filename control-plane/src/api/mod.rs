@@ -1,0 +1,106 @@
+//! The gRPC door: one file for each service, [`decode`] and [`encode`] between messages and plain values,
+//! [`errors`] between failures and status codes, [`paging`] for lists.
+//!
+//! Generated messages stop here. This module must never decide anything, and must never let a message that may
+//! be half empty through.
+
+mod config;
+mod decode;
+mod encode;
+pub mod errors;
+mod node;
+mod paging;
+mod status;
+
+use crate::{fleet::Hub, status::Board, store::Store};
+use config::Config;
+use node::Nodes;
+use o1_process::Tasks;
+use o1_proto::wire::{
+    DESCRIPTORS, config_service_server::ConfigServiceServer, node_service_server::NodeServiceServer,
+    status_service_server::StatusServiceServer,
+};
+use status::Statuses;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// The largest message in either direction, bytes.
+const MAX_MESSAGE: usize = 4 << 20;
+/// How long a call that is not a stream may take; clients may ask for less.
+const CALL: Duration = Duration::from_secs(30);
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// What the services work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The fleet.
+    pub hub: Arc<Hub>,
+    /// The picture.
+    pub board: Board,
+    /// The history.
+    pub store: Arc<dyn Store>,
+    /// The file, as given; the name of documents without one.
+    pub path: PathBuf,
+    /// Runs the readers of streams.
+    pub tasks: Tasks,
+}
+
+/// Serves until the process stops, and then until every connection has ended.
+///
+/// # Errors
+/// The transport failed as a whole.
+pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic::transport::Error> {
+    let stop = context.tasks.stopping();
+    let health = HealthReporter::new();
+    health.set_serving::<NodeServiceServer<Nodes>>().await;
+    health.set_serving::<StatusServiceServer<Statuses>>().await;
+    health.set_serving::<ConfigServiceServer<Config>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors come out of the build");
+    let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.tasks))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let statuses = StatusServiceServer::new(Statuses::new(context.board, stop.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let config = ConfigServiceServer::new(Config::new(context.store, context.path))
+        // A document of the largest size, and what surrounds it.
+        .max_decoding_message_size(MAX_MESSAGE + (64 << 10))
+        .max_encoding_message_size(MAX_MESSAGE + (64 << 10));
+    Server::builder()
+        .timeout(CALL)
+        // max_connection_age cuts streams without a word: nodes are told goodbye instead.
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .http2_max_header_list_size(16 << 10)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(100)
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health.clone()),
+        ))
+        .add_service(reflection)
+        .add_service(nodes)
+        .add_service(statuses)
+        .add_service(config)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stopped(stop, health),
+        )
+        .await
+}
+
+/// Returns once the process stops and health says so.
+async fn stopped(stop: CancellationToken, health: HealthReporter) {
+    stop.cancelled().await;
+    health.set_service_status("", ServingStatus::NotServing).await;
+    health.set_not_serving::<NodeServiceServer<Nodes>>().await;
+    health.set_not_serving::<StatusServiceServer<Statuses>>().await;
+    health.set_not_serving::<ConfigServiceServer<Config>>().await;
+}

@@ -1,0 +1,157 @@
+//! `NodeService`: the streams of the nodes. A task reads what a node says; what it is sent waits in its outbox,
+//! and the reader never waits for that.
+
+use super::{decode, encode, errors};
+use crate::{
+    clock::Now,
+    fleet::{HelloError, Hub, Message, Out, Outbox, StreamId},
+};
+use futures_util::{Stream, stream};
+use o1_process::{OnExit, Tasks};
+use o1_proto::wire::{
+    ReportStatsRequest, ReportStatsResponse, SyncRequest, SyncResponse, node_service_server::NodeService,
+    sync_request::Msg,
+};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long a node may take to say hello once its stream is open.
+const HELLO: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Nodes {
+    hub: Arc<Hub>,
+    tasks: Tasks,
+}
+
+impl Nodes {
+    pub(super) fn new(hub: Arc<Hub>, tasks: Tasks) -> Self {
+        Self { hub, tasks }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Nodes {
+    type SyncStream = Pin<Box<dyn Stream<Item = Result<SyncResponse, Status>> + Send>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<SyncRequest>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        if self.tasks.stopping().is_cancelled() {
+            return Err(errors::stopping());
+        }
+        let (outbox, gone) = (Outbox::new(), CancellationToken::new());
+        let (refuse, refused) = oneshot::channel();
+        let writer =
+            Writer { outbox: outbox.clone(), refused: Some(refused), _gone: gone.clone().drop_guard() };
+        let reader = Reader { hub: self.hub.clone(), peer: request.remote_addr(), outbox };
+        let inbound = request.into_inner();
+        // When the process stops, this ends too: the node is told goodbye, and after that the writer is gone.
+        self.tasks.spawn("node-stream", OnExit::Quiet, async move {
+            tokio::select! {
+                () = reader.run(inbound, refuse) => {}
+                () = gone.cancelled() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(stream::unfold(writer, Writer::next))))
+    }
+
+    async fn report_stats(
+        &self,
+        request: Request<ReportStatsRequest>,
+    ) -> Result<Response<ReportStatsResponse>, Status> {
+        let (uid, report) = decode::report(request.into_inner())?;
+        let accepted_seq = self.hub.report(uid, report, Now::read()).map_err(errors::report)?;
+        Ok(Response::new(ReportStatsResponse { accepted_seq }))
+    }
+}
+
+/// The sending half of a stream; dropped when the connection is.
+struct Writer {
+    outbox: Outbox,
+    /// Why the stream fails instead of ending.
+    refused: Option<oneshot::Receiver<Status>>,
+    _gone: DropGuard,
+}
+
+impl Writer {
+    async fn next(mut self) -> Option<(Result<SyncResponse, Status>, Self)> {
+        if let Some(out) = self.outbox.next().await {
+            return Some((Ok(encode::response(out)), self));
+        }
+        let status = self.refused.take()?.try_recv().ok()?;
+        Some((Err(status), self))
+    }
+}
+
+/// The receiving half of a stream.
+struct Reader {
+    hub: Arc<Hub>,
+    peer: Option<SocketAddr>,
+    outbox: Outbox,
+}
+
+impl Reader {
+    async fn run(self, mut inbound: Streaming<SyncRequest>, refuse: oneshot::Sender<Status>) {
+        match self.hello(&mut inbound).await {
+            Ok(Some(open)) => open.read(inbound).await,
+            Ok(None) => {} // a goodbye waits in the outbox
+            Err(status) => {
+                let peer = self.peer.map(tracing::field::display);
+                tracing::warn!(peer, code = ?status.code(), why = status.message(), "stream refused");
+                // The writer may be gone already, and then nobody is left to tell.
+                let _ = refuse.send(status);
+                self.outbox.close();
+            }
+        }
+    }
+
+    async fn hello(&self, inbound: &mut Streaming<SyncRequest>) -> Result<Option<Open>, Status> {
+        let first = timeout(HELLO, inbound.message()).await.map_err(|_| {
+            Status::deadline_exceeded(format!("no hello within {} s of opening the stream", HELLO.as_secs()))
+        })??;
+        let Some(SyncRequest { msg: Some(Msg::Hello(hello)) }) = first else {
+            return Err(errors::invalid("the first message of a stream must be hello"));
+        };
+        let hello = decode::hello(hello)?;
+        match self.hub.hello(hello, &self.outbox, Now::read()) {
+            Ok(stream) => Ok(Some(Open { hub: self.hub.clone(), outbox: self.outbox.clone(), stream })),
+            Err(HelloError::Goodbye(goodbye)) => {
+                self.outbox.put(Out::Goodbye(goodbye));
+                Ok(None)
+            }
+            Err(error) => Err(errors::hello(&error)),
+        }
+    }
+}
+
+/// A stream that is part of the fleet. However it ends, the fleet and the writer hear that it did.
+struct Open {
+    hub: Arc<Hub>,
+    outbox: Outbox,
+    stream: StreamId,
+}
+
+impl Open {
+    async fn read(self, mut inbound: Streaming<SyncRequest>) {
+        // An error says that the connection broke, which is one way for a stream to end.
+        while let Ok(Some(request)) = inbound.message().await {
+            let Some(message) = decode::message(request) else { continue };
+            let last = matches!(message, Message::Goodbye { .. });
+            self.hub.message(self.stream, message, Now::read());
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.hub.closed(self.stream);
+        self.outbox.close();
+    }
+}

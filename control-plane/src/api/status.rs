@@ -1,0 +1,156 @@
+//! `StatusService`: the picture of the fleet, once or again and again.
+
+use super::{encode, errors, paging};
+use crate::{clock::Now, status::Board};
+use futures_util::{Stream, stream};
+use o1_proto::{
+    convert,
+    wire::{
+        GetStatusRequest, GetStatusResponse, ListNodesRequest, ListNodesResponse, ListUpstreamsRequest,
+        ListUpstreamsResponse, WatchStatusRequest, WatchStatusResponse, status_service_server::StatusService,
+    },
+};
+use std::{pin::Pin, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// The least time between two pictures on one stream.
+const FLOOR: Duration = Duration::from_millis(200);
+/// The time between two pictures when the caller does not say.
+const DEFAULT: Duration = Duration::from_secs(1);
+/// A picture comes at least this often, so that a viewer knows that the stream is alive.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub struct Statuses {
+    board: Board,
+    stop: CancellationToken,
+}
+
+impl Statuses {
+    pub(super) fn new(board: Board, stop: CancellationToken) -> Self {
+        Self { board, stop }
+    }
+}
+
+#[tonic::async_trait]
+impl StatusService for Statuses {
+    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, Status>> + Send>>;
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let status = Some(encode::fleet(self.board.fleet(Now::read())));
+        Ok(Response::new(GetStatusResponse { status }))
+    }
+
+    async fn watch_status(
+        &self,
+        request: Request<WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let asked = request.into_inner().min_interval;
+        let interval = convert::duration_or(asked.as_ref(), DEFAULT).clamp(FLOOR, HEARTBEAT);
+        let watch = Watch {
+            board: self.board.clone(),
+            changes: self.board.changes(),
+            stop: self.stop.clone(),
+            interval,
+            sent: None,
+        };
+        Ok(Response::new(Box::pin(stream::unfold(Some(watch), Watch::next))))
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<ListNodesRequest>,
+    ) -> Result<Response<ListNodesResponse>, Status> {
+        let request = request.into_inner();
+        let size = paging::size(request.page_size)?;
+        let after = paging::key("node", &request.page_token)?
+            .map(|key| node_key(key).ok_or_else(|| paging::unknown(&request.page_token)))
+            .transpose()?;
+        let all = self.board.nodes(Now::read());
+        let total_size = i32::try_from(all.len()).unwrap_or(i32::MAX);
+        let keyed =
+            all.into_iter().map(|node| ((node.node.node_id.clone(), node.node.uid.to_string()), node));
+        let (keys, mut nodes): (Vec<_>, Vec<_>) = keyed
+            .filter(|(key, _)| after.as_ref().is_none_or(|after| key > after))
+            .take(size + 1)
+            .map(|(key, node)| (key, encode::node(node)))
+            .unzip();
+        let next_page_token = if paging::cut(&mut nodes, size) {
+            let (node_id, uid) = &keys[nodes.len() - 1];
+            paging::token("node", &format!("{uid}{node_id}"))
+        } else {
+            String::new()
+        };
+        Ok(Response::new(ListNodesResponse { nodes, next_page_token, total_size }))
+    }
+
+    async fn list_upstreams(
+        &self,
+        request: Request<ListUpstreamsRequest>,
+    ) -> Result<Response<ListUpstreamsResponse>, Status> {
+        let request = request.into_inner();
+        let size = paging::size(request.page_size)?;
+        let after = paging::key("upstream", &request.page_token)?;
+        let all = self.board.fleet(Now::read()).upstreams;
+        let total_size = i32::try_from(all.len()).unwrap_or(i32::MAX);
+        let mut upstreams: Vec<_> = all
+            .into_iter()
+            .filter(|upstream| after.is_none_or(|after| upstream.name.as_str() > after))
+            .take(size + 1)
+            .map(encode::upstream)
+            .collect();
+        let next_page_token = match (paging::cut(&mut upstreams, size), upstreams.last()) {
+            (true, Some(last)) => paging::token("upstream", &last.name),
+            _ => String::new(),
+        };
+        Ok(Response::new(ListUpstreamsResponse { upstreams, next_page_token, total_size }))
+    }
+}
+
+/// Node id and uid in the key of a token: 32 hexadecimal digits of the uid, then the id.
+fn node_key(key: &str) -> Option<(String, String)> {
+    let (uid, node_id) = key.split_at_checked(32)?;
+    uid.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| (node_id.to_owned(), uid.to_owned()))
+}
+
+/// One stream of pictures.
+struct Watch {
+    board: Board,
+    changes: watch::Receiver<u64>,
+    stop: CancellationToken,
+    interval: Duration,
+    sent: Option<Instant>,
+}
+
+impl Watch {
+    /// The next picture. `None` as the state: the last item was sent.
+    async fn next(this: Option<Self>) -> Option<(Result<WatchStatusResponse, Status>, Option<Self>)> {
+        let mut this = this?;
+        let stop = this.stop.clone();
+        let heartbeat = tokio::select! {
+            heartbeat = this.wait() => heartbeat,
+            () = stop.cancelled() => return Some((Err(errors::stopping()), None)),
+        };
+        this.changes.mark_unchanged();
+        this.sent = Some(Instant::now());
+        let status = Some(encode::fleet(this.board.fleet(Now::read())));
+        Some((Ok(WatchStatusResponse { status, heartbeat }), Some(this)))
+    }
+
+    /// Returns when it is time for a picture. True: nothing has changed.
+    async fn wait(&mut self) -> bool {
+        let Some(sent) = self.sent else { return false };
+        match timeout_at(sent + HEARTBEAT, self.changes.changed()).await {
+            Ok(_) => {
+                sleep_until(sent + self.interval).await;
+                false
+            }
+            Err(_) => true,
+        }
+    }
+}

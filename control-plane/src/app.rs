@@ -1,0 +1,177 @@
+//! Puts the parts together, in the order in which they need each other, and takes them apart in the order in which
+//! they can do without.
+
+use crate::{
+    admin,
+    api::{self, Context},
+    args::Args,
+    clock::Now,
+    config::{Published, Source},
+    fleet::Hub,
+    status::Board,
+    store::{Sqlite, Store, StoreError},
+};
+use o1_process::{OnExit, Readiness, StateDir, Tasks};
+use std::{collections::BTreeMap, error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::watch};
+
+/// How long nodes, calls and the store may take to come to an end.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// A control plane that serves.
+pub struct App {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    tasks: Tasks,
+    readiness: Readiness,
+    /// Keeps a second process out for as long as this one lives.
+    _state: StateDir,
+}
+
+impl App {
+    /// Starts everything and returns once it serves.
+    ///
+    /// # Errors
+    /// What could not be started, and what to do about it.
+    pub async fn start(args: Args) -> Result<Self, AppError> {
+        let started_at = Now::read().wall;
+        let (tasks, readiness) = (Tasks::new(), Readiness::new());
+        let starting = readiness.register("start");
+        let state = StateDir::open(&args.state_dir).map_err(AppError::State)?;
+        let (grpc, listen) = bind("--listen", args.listen).await?;
+        let (http, admin) = bind("--admin", args.admin).await?;
+
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.path("store.db"))?);
+        let hub = Arc::new(Hub::new(store.nodes().await?));
+        let source = Source::open(args.config.clone(), store.clone(), hub.generation_floor()).await?;
+        let published = source.published();
+        let board = Board::new(hub.clone(), published.clone(), started_at, listen);
+        // Before the first node can ask.
+        hub.set_target(published.borrow().running.clone(), Now::read());
+
+        let stop = tasks.stopping();
+        let routes = admin::routes(board.clone(), readiness.clone());
+        tasks.spawn("admin", OnExit::Shutdown, routes.serve(http, tasks.clone()));
+        tasks.spawn("config", OnExit::Shutdown, source.run(stop.clone()));
+        tasks.spawn("publish", OnExit::Shutdown, publish(published, hub.clone()));
+        let (clock, until) = (hub.clone(), stop.clone());
+        tasks.spawn("fleet", OnExit::Shutdown, async move { clock.run(until).await });
+        let (records, shelf) = (hub.clone(), store.clone());
+        tasks.spawn("records", OnExit::Shutdown, async move {
+            records.records().write_to(&*shelf, stop).await;
+        });
+        let context = Context { hub, board, store, path: args.config.clone(), tasks: tasks.clone() };
+        tasks.spawn("grpc", OnExit::Shutdown, async move {
+            if let Err(error) = api::serve(grpc, context).await {
+                tracing::error!(%error, "the gRPC server failed");
+            }
+        });
+
+        let addresses = BTreeMap::from([("listen", listen), ("admin", admin)]);
+        state.write_addresses(&addresses).map_err(AppError::State)?;
+        drop(starting);
+        let (config, state_dir) = (args.config.display(), args.state_dir.display());
+        tracing::info!(%listen, %admin, %config, %state_dir, version = o1_process::VERSION, "control plane started");
+        Ok(Self { listen, admin, tasks, readiness, _state: state })
+    }
+
+    /// Where gRPC is served, as bound.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where the admin HTTP is served, as bound.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Serves until `stop` returns, or until a part fails that nothing works without; then stops in order.
+    ///
+    /// # Errors
+    /// The part that failed.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+        let failed = self.tasks.stopping();
+        tokio::select! {
+            () = stop => tracing::info!("stopping"),
+            () = failed.cancelled() => {}
+        }
+        self.readiness.set_draining();
+        self.tasks.begin_stop();
+        if self.tasks.stopped_within(DRAIN).await {
+            tracing::info!("stopped");
+        }
+        self.tasks.fault().map_or(Ok(()), |task| Err(AppError::Fault(task)))
+    }
+}
+
+/// Hands what is published to the fleet, and tells those who watch the status.
+async fn publish(mut published: watch::Receiver<Published>, hub: Arc<Hub>) {
+    // Ends with the source.
+    while published.changed().await.is_ok() {
+        let running = published.borrow_and_update().running.clone();
+        let known = hub.look(|registry, _| registry.target().map(|target| target.version.clone()));
+        if running.as_ref().map(|running| &running.version) != known.as_ref() {
+            hub.set_target(running, Now::read());
+        }
+        hub.bump();
+    }
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
+    let failed = |source| AppError::Bind { flag, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Why there is no control plane.
+#[derive(Debug)]
+pub enum AppError {
+    /// The state directory; the message says which and what to do.
+    State(io::Error),
+    /// An address that cannot be listened on.
+    Bind {
+        /// The flag it came from.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store.
+    Store(StoreError),
+    /// A task ended that nothing works without.
+    Fault(String),
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(error) => error.fmt(f),
+            Self::Bind { flag, address, .. } => {
+                write!(f, "cannot listen on {address}: free it, or choose another address with {flag}")
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::Fault(task) => write!(f, "`{task}` ended, and nothing works without it: see the log above"),
+        }
+    }
+}
+
+impl Error for AppError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::State(error) => error.source(),
+            Self::Bind { source, .. } => Some(source),
+            Self::Store(error) => error.source(),
+            Self::Fault(_) => None,
+        }
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,0 +1,84 @@
+//! What was typed → what is true, before anything is touched.
+
+use clap::{Parser, error::ErrorKind};
+use o1_process::LogFormat;
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+/// The only1 control plane: owns the configuration of a fleet of gateways and shows its state.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "o1-control-plane", version = o1_process::VERSION)]
+pub struct Args {
+    /// The configuration of the fleet. May appear, change and disappear later.
+    #[arg(long, value_name = "FILE", env = "O1_CONFIG", default_value = "only1.yaml")]
+    pub config: PathBuf,
+    /// Where nodes and o1ctl connect (gRPC). Port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR", env = "O1_LISTEN", default_value = "127.0.0.1:7400")]
+    pub listen: SocketAddr,
+    /// Where /livez, /readyz, /health, /status, /metrics and /version answer (HTTP).
+    #[arg(long, value_name = "ADDR", env = "O1_ADMIN", default_value = "127.0.0.1:7401")]
+    pub admin: SocketAddr,
+    /// What outlives the process: the history of the configuration, the nodes that were seen.
+    #[arg(long, value_name = "DIR", env = "O1_STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// How log lines look: text or json.
+    #[arg(long, value_name = "FORMAT", env = "O1_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Allow --listen on an address that other machines reach. Nothing is encrypted and nobody is asked who he is:
+    /// whoever reaches the port can read the configuration and pose as a node.
+    #[arg(long, env = "O1_INSECURE_LISTEN")]
+    pub insecure_listen: bool,
+}
+
+impl Args {
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// What is wrong with it; also the help text and the version, when those were asked for.
+    pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let args = Self::try_parse_from(line)?;
+        if !args.listen.ip().is_loopback() && !args.insecure_listen {
+            let what = format!(
+                "--listen {} can be reached from other machines, and this port is neither encrypted nor \
+                 authenticated: listen on 127.0.0.1, or accept that with --insecure-listen\n",
+                args.listen
+            );
+            return Err(clap::Error::raw(ErrorKind::ValueValidation, what));
+        }
+        Ok(args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Args, String> {
+        let line = format!("o1-control-plane --state-dir /tmp/x {line}");
+        Args::read(line.split_whitespace()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let args = read("").unwrap();
+        assert_eq!(args.listen, "127.0.0.1:7400".parse().unwrap());
+        assert_eq!(args.admin, "127.0.0.1:7401".parse().unwrap());
+        assert_eq!(args.config, PathBuf::from("only1.yaml"));
+    }
+
+    #[test]
+    fn plaintext_off_the_machine_has_to_be_asked_for_by_name() {
+        for open in ["0.0.0.0:7400", "192.168.1.2:0", "[::]:7400"] {
+            let error = read(&format!("--listen {open}")).unwrap_err();
+            assert!(error.contains("--insecure-listen") && error.contains(open), "{error}");
+            assert!(read(&format!("--listen {open} --insecure-listen")).is_ok(), "{open}");
+        }
+        for loopback in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:7400"] {
+            assert!(read(&format!("--listen {loopback}")).is_ok(), "{loopback}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_names_its_flag() {
+        assert!(read("--listen nowhere").unwrap_err().contains("--listen"));
+    }
+}

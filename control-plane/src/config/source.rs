@@ -1,0 +1,310 @@
+//! The file, the store and what is published, kept in step: look, judge, store, publish. In that order.
+
+use super::{
+    Revision,
+    compile::{Compiled, MAX_DOCUMENT_BYTES, compile, whole},
+    judge::{Finding, Mark, Verdict, judge},
+    watch::Watch,
+};
+use crate::{
+    clock::Now,
+    store::{NewRevision, Store, StoreError, StoredRevision},
+};
+use blake3::Hash;
+use o1_proto::problem::Problem;
+use std::{
+    error::Error as _,
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+/// What nodes should run, and what the file has to say about it.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    /// What nodes should run; `None`: nothing was ever accepted.
+    pub running: Option<Arc<Revision>>,
+    /// The file.
+    pub source: SourceStatus,
+}
+
+/// Whether the newest content of the file is what runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// The file, as given.
+    pub path: String,
+    /// When it was last looked at.
+    pub checked_at: Option<SystemTime>,
+    /// Since when it is not what runs; `None`: it is.
+    pub refused_at: Option<SystemTime>,
+    /// Why it is not.
+    pub problems: Vec<Problem>,
+}
+
+/// See the module.
+pub struct Source {
+    path: PathBuf,
+    store: Arc<dyn Store>,
+    running: Option<Running>,
+    last: Option<Mark>,
+    /// Of the next revision, at least.
+    generation: u64,
+    published: watch::Sender<Published>,
+    /// From before the first look, so that no edit falls between the two.
+    watch: Watch,
+    generation_floor: watch::Receiver<u64>,
+}
+
+/// The revision that nodes should run, and the document it came from.
+struct Running {
+    revision: Arc<Revision>,
+    content: Vec<u8>,
+    hash: Hash,
+}
+
+impl Source {
+    /// Takes up the latest stored revision, then looks at the file for the first time.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn open(
+        path: PathBuf,
+        store: Arc<dyn Store>,
+        generation_floor: watch::Receiver<u64>,
+    ) -> Result<Self, StoreError> {
+        let latest = store.latest().await?;
+        let source = SourceStatus { path: path.display().to_string(), ..SourceStatus::default() };
+        let published = watch::Sender::new(Published { running: None, source });
+        let watch = Watch::new(&path);
+        let (running, last, generation) = (None, None, 1);
+        let mut source = Self { path, store, running, last, generation, published, watch, generation_floor };
+        if let Some(stored) = latest {
+            source.resume(stored).await?;
+        }
+        source.look().await;
+        Ok(source)
+    }
+
+    /// What nodes should run, and how the file is, from now on.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
+    }
+
+    /// Follows the file until the process stops.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let outgrown = tokio::select! {
+                () = self.watch.wait() => false,
+                Ok(()) = self.generation_floor.changed() => true,
+                () = stop.cancelled() => return,
+            };
+            tokio::select! {
+                () = self.follow(outgrown) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn follow(&mut self, outgrown: bool) {
+        if outgrown {
+            self.outgrow().await;
+        } else {
+            self.look().await;
+        }
+    }
+
+    /// Looks at the file and does what follows.
+    async fn look(&mut self) {
+        let (path, name) = (self.path.clone(), self.name());
+        let (last, running) = (self.last.clone(), self.running.as_ref().map(|running| running.hash));
+        // Reading and parsing take a while, and the disk may hang.
+        let looked = spawn_blocking(move || judge(&name, find(&path), last.as_ref(), running));
+        let Ok((mark, verdict)) = looked.await else {
+            tracing::error!(path = %self.path.display(), "reading the configuration panicked");
+            return;
+        };
+        self.last = Some(mark);
+        let now = Now::read().wall;
+        self.published.send_if_modified(|published| {
+            published.source.checked_at = Some(now);
+            false // nobody waits for this
+        });
+        match verdict {
+            Verdict::Unchanged => {}
+            Verdict::Running => self.note(Vec::new(), now),
+            Verdict::Refuse(problems) => self.note(problems, now),
+            Verdict::Accept { content, compiled } => {
+                let source = format!("file:{}", absolute(&self.path).display());
+                match self.accept(compiled, content, source, now).await {
+                    Ok(()) => self.note(Vec::new(), now),
+                    Err(error) => {
+                        self.last = None; // look again at the next poll, it may work then
+                        self.note(vec![not_stored(&self.name(), &error)], now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores a revision and, once that is done, publishes it.
+    async fn accept(
+        &mut self,
+        compiled: Compiled,
+        content: Vec<u8>,
+        source: String,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
+        self.generation = self.generation.max(*self.generation_floor.borrow());
+        let new = NewRevision {
+            generation: self.generation,
+            digest: compiled.digest,
+            content: content.clone(),
+            source,
+            created_at: now,
+        };
+        let header = self.store.append_revision(new).await?;
+        tracing::info!(
+            version = %header.version, digest = %header.version.digest, source = header.source,
+            upstreams = compiled.fleet.upstreams.len(), "configuration accepted"
+        );
+        for warning in compiled.warnings {
+            tracing::warn!(%warning, "the accepted configuration has a warning");
+        }
+        self.publish(
+            Revision {
+                version: header.version,
+                fleet: compiled.fleet,
+                accepted_at: header.created_at,
+                source: header.source,
+            },
+            content,
+        );
+        Ok(())
+    }
+
+    /// Takes up what an earlier process stored. Where this build reads the same document differently, that is a
+    /// new revision; where it cannot read it, nodes keep what they have.
+    async fn resume(&mut self, stored: StoredRevision) -> Result<(), StoreError> {
+        let StoredRevision { header, content } = stored;
+        let version = header.version.clone();
+        self.generation = version.generation;
+        match compile(&header.source, &content) {
+            Ok(compiled) if compiled.digest == version.digest => {
+                tracing::info!(%version, source = header.source, "configuration resumed from the store");
+                self.publish(
+                    Revision {
+                        version,
+                        fleet: compiled.fleet,
+                        accepted_at: header.created_at,
+                        source: header.source,
+                    },
+                    content,
+                );
+            }
+            Ok(compiled) => {
+                tracing::info!(%version, "this build reads the stored configuration differently");
+                self.accept(compiled, content, header.source, Now::read().wall).await?;
+            }
+            Err(refused) => {
+                let problems = listed(&refused.problems);
+                tracing::error!(%version, problems, "this build cannot read the stored configuration");
+            }
+        }
+        Ok(())
+    }
+
+    /// A node runs what this store never accepted: the same configuration again, under a name that nodes take for
+    /// newer than that.
+    async fn outgrow(&mut self) {
+        let floor = *self.generation_floor.borrow_and_update();
+        let Some(Running { revision, content, .. }) = &self.running else { return };
+        if revision.version.generation >= floor {
+            return;
+        }
+        let compiled = Compiled {
+            fleet: revision.fleet.clone(),
+            digest: revision.version.digest.clone(),
+            warnings: Vec::new(),
+        };
+        let (content, source) = (content.clone(), revision.source.clone());
+        tracing::warn!(
+            generation = floor,
+            "starting a new generation: nodes know a history that this store does not"
+        );
+        if let Err(error) = self.accept(compiled, content, source, Now::read().wall).await {
+            let cause = error.source().map(ToString::to_string);
+            tracing::error!(%error, cause, "the new generation could not be stored");
+        }
+    }
+
+    fn publish(&mut self, revision: Revision, content: Vec<u8>) {
+        let revision = Arc::new(revision);
+        let hash = blake3::hash(&content);
+        self.running = Some(Running { revision: revision.clone(), content, hash });
+        self.published.send_modify(|published| published.running = Some(revision));
+    }
+
+    /// Notes what is wrong with the file, or that nothing is, and logs it once.
+    fn note(&self, problems: Vec<Problem>, now: SystemTime) {
+        if self.published.borrow().source.problems == problems {
+            return;
+        }
+        let path = self.path.display();
+        let version = self.running.as_ref().map(|running| running.revision.version.to_string());
+        if problems.is_empty() {
+            tracing::info!(%path, running = version, "the file is what runs again");
+        } else {
+            let problems = listed(&problems);
+            tracing::warn!(%path, running = version, problems, "configuration refused, keeping what runs");
+        }
+        self.published.send_modify(|published| {
+            published.source.refused_at = (!problems.is_empty()).then_some(now);
+            published.source.problems = problems;
+        });
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+fn find(path: &Path) -> Finding {
+    let limit = MAX_DOCUMENT_BYTES as u64;
+    let read = || -> io::Result<Finding> {
+        // Before it is opened: to open a pipe waits for its writer.
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() {
+            return Ok(Finding::Unreadable("it is not a file".to_owned()));
+        }
+        let mut content = Vec::new();
+        File::open(path)?.take(limit + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > limit {
+            return Ok(Finding::TooLarge(metadata.len().max(limit + 1)));
+        }
+        Ok(Finding::Content(content))
+    };
+    match read() {
+        Ok(finding) => finding,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::Missing,
+        Err(error) => Finding::Unreadable(error.to_string()),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn listed(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+fn not_stored(file: &str, error: &StoreError) -> Problem {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    whole(file, "config-store", &format!("{error}{cause}"), "it is tried again every few seconds")
+}

@@ -1,0 +1,184 @@
+//! The fleet as the rest of the process sees it: the registry and the ledger behind one lock that is held for
+//! moments, and the hands that carry out what the registry decides.
+
+use super::{
+    Event, Hello, HelloError, Message, NodeRecord, NodeUid, Outbox, Outcome, Records, Registry, StreamId,
+};
+use crate::{
+    clock::Now,
+    config::Revision,
+    stats::{Ledger, Report, ReportError},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How exactly leases and answers are timed.
+const TICK: Duration = Duration::from_millis(500);
+
+/// See the module. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct Hub {
+    fleet: Mutex<Fleet>,
+    records: Records,
+    /// Counts what a watcher of the fleet would want to see.
+    changes: watch::Sender<u64>,
+    generation_floor: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Fleet {
+    registry: Registry,
+    ledger: Ledger,
+    outboxes: HashMap<StreamId, Outbox>,
+}
+
+impl Hub {
+    /// A fleet of the nodes that an earlier process knew.
+    #[must_use]
+    pub fn new(known: Vec<NodeRecord>) -> Self {
+        let fleet = Fleet { registry: Registry::remembering(known), ..Fleet::default() };
+        Self {
+            fleet: Mutex::new(fleet),
+            records: Records::default(),
+            changes: watch::Sender::new(0),
+            generation_floor: watch::Sender::new(0),
+        }
+    }
+
+    /// A stream opens; what it is sent goes to `outbox`.
+    ///
+    /// # Errors
+    /// Why the node was not welcomed; the stream is not part of the fleet.
+    pub fn hello(&self, hello: Hello, outbox: &Outbox, now: Now) -> Result<StreamId, HelloError> {
+        let mut fleet = self.lock();
+        let (outcome, opened) = fleet.registry.hello(hello, now);
+        if let Ok(stream) = opened {
+            fleet.outboxes.insert(stream, outbox.clone());
+        }
+        let floor = fleet.registry.generation_floor();
+        self.carry_out(fleet, outcome);
+        self.generation_floor.send_if_modified(|known| std::mem::replace(known, floor) != floor);
+        opened
+    }
+
+    /// A message arrives.
+    pub fn message(&self, stream: StreamId, message: Message, now: Now) {
+        let mut fleet = self.lock();
+        let outcome = fleet.registry.message(stream, message, now);
+        self.carry_out(fleet, outcome);
+    }
+
+    /// A stream is over, however it ended.
+    pub fn closed(&self, stream: StreamId) {
+        let mut fleet = self.lock();
+        fleet.outboxes.remove(&stream);
+        let outcome = fleet.registry.closed(stream);
+        self.carry_out(fleet, outcome);
+    }
+
+    /// Nodes should run something else from now on.
+    pub fn set_target(&self, target: Option<Arc<Revision>>, now: Now) {
+        let mut fleet = self.lock();
+        if let Some(target) = &target {
+            fleet
+                .ledger
+                .keep_only(|name| target.fleet.upstreams.iter().any(|upstream| upstream.name == name));
+        }
+        let outcome = fleet.registry.set_target(target, now);
+        self.carry_out(fleet, outcome);
+    }
+
+    /// A node reports its counters. Answers with the number of the newest report that counts.
+    ///
+    /// # Errors
+    /// The node is not known, or has been restarted since.
+    pub fn report(&self, uid: NodeUid, report: Report, now: Now) -> Result<u64, ReportError> {
+        let mut fleet = self.lock();
+        if fleet.registry.node(uid).is_none() {
+            return Err(ReportError::UnknownNode);
+        }
+        let accepted = fleet.ledger.accept(uid, report, now.instant)?;
+        drop(fleet);
+        self.bump();
+        Ok(accepted)
+    }
+
+    /// Looks at the fleet. Holds the lock meanwhile: look, do not linger.
+    pub fn look<T>(&self, look: impl FnOnce(&Registry, &Ledger) -> T) -> T {
+        let fleet = self.lock();
+        look(&fleet.registry, &fleet.ledger)
+    }
+
+    /// Counts changes that a watcher of the fleet would want to see.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Something else changed that a watcher would want to see.
+    pub fn bump(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// The least generation of the next revision.
+    #[must_use]
+    pub fn generation_floor(&self) -> watch::Receiver<u64> {
+        self.generation_floor.subscribe()
+    }
+
+    /// What waits for the store.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Lets time pass in the registry until the process stops, and says goodbye to every node then.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            let mut fleet = self.lock();
+            let outcome = fleet.registry.tick(Now::read());
+            self.carry_out(fleet, outcome);
+        }
+        let mut fleet = self.lock();
+        let outcome = fleet.registry.stop();
+        self.carry_out(fleet, outcome);
+    }
+
+    fn carry_out(&self, mut fleet: MutexGuard<'_, Fleet>, outcome: Outcome) {
+        for (stream, out) in outcome.sends {
+            if let Some(outbox) = fleet.outboxes.get(&stream) {
+                outbox.put(out);
+            }
+        }
+        for (uid, record) in &outcome.records {
+            if record.is_none() && fleet.registry.node(*uid).is_none() {
+                fleet.ledger.forget(*uid);
+            }
+        }
+        // Still under the lock: the newest record of a node must come last.
+        self.records.put(outcome.records);
+        drop(fleet);
+        outcome.events.iter().for_each(Event::log);
+        if outcome.changed {
+            self.bump();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

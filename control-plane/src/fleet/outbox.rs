@@ -1,0 +1,216 @@
+//! What waits to be sent on one stream: one slot for each kind of message, where the newest wins, so that a
+//! slow node costs the same memory as a fast one and nobody ever waits for either.
+
+use crate::config::{Revision, Version};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::Notify;
+
+/// One message to a node.
+#[derive(Debug, Clone)]
+pub enum Out {
+    /// The answer to its hello.
+    Welcome(Welcome),
+    /// The answer to a heartbeat.
+    HeartbeatAck {
+        /// Of the heartbeat.
+        seq: u64,
+        /// What the node should run.
+        target: Option<Version>,
+        /// When this was written.
+        at: SystemTime,
+    },
+    /// A configuration to run.
+    Config {
+        /// Counts updates on this stream, from 1.
+        nonce: u64,
+        /// The configuration.
+        revision: Arc<Revision>,
+    },
+    /// The last message.
+    Goodbye(Goodbye),
+}
+
+/// The answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// What the node should run; `None`: there is no configuration yet.
+    pub target: Option<Version>,
+}
+
+/// Why a stream ends, and when to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goodbye {
+    /// Why.
+    pub reason: GoodbyeReason,
+    /// For people.
+    pub message: String,
+    /// The node waits a random time between these two before it connects again.
+    pub reconnect: (Duration, Duration),
+}
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoodbyeReason {
+    /// The control plane stops.
+    Shutdown,
+    /// A newer stream of the same node took over.
+    Superseded,
+    /// The node broke the protocol.
+    ProtocolError,
+    /// No answer, or no heartbeat, in time.
+    Unresponsive,
+    /// Two live processes claim one identity.
+    DuplicateIdentity,
+}
+
+/// The slots of one stream; clones share them. One reader.
+#[derive(Debug, Clone, Default)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    slots: Mutex<Slots>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    welcome: Option<Out>,
+    heartbeat_ack: Option<Out>,
+    config: Option<Out>,
+    goodbye: Option<Out>,
+    closed: bool,
+}
+
+impl Outbox {
+    /// Nothing to send.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Leaves a message for the reader, in place of one of the same kind that still waits. After a goodbye, or
+    /// once closed, it is dropped.
+    pub fn put(&self, out: Out) {
+        let mut slots = self.slots();
+        if slots.closed || slots.goodbye.is_some() {
+            return;
+        }
+        let slot = match out {
+            Out::Welcome(_) => &mut slots.welcome,
+            Out::HeartbeatAck { .. } => &mut slots.heartbeat_ack,
+            Out::Config { .. } => &mut slots.config,
+            Out::Goodbye(_) => {
+                // What it was going to be told no longer matters.
+                slots.heartbeat_ack = None;
+                slots.config = None;
+                &mut slots.goodbye
+            }
+        };
+        *slot = Some(out);
+        drop(slots);
+        self.shared.filled.notify_one();
+    }
+
+    /// Ends the stream without another word.
+    pub fn close(&self) {
+        self.slots().closed = true;
+        self.shared.filled.notify_one();
+    }
+
+    /// The next message; `None` once the stream is over: closed, or the goodbye has been taken.
+    pub async fn next(&self) -> Option<Out> {
+        loop {
+            if let Some(taken) = self.take() {
+                return taken;
+            }
+            self.shared.filled.notified().await;
+        }
+    }
+
+    /// `None`: wait. `Some(None)`: over.
+    fn take(&self) -> Option<Option<Out>> {
+        let mut slots = self.slots();
+        if slots.closed {
+            return Some(None);
+        }
+        let Slots { welcome, heartbeat_ack, config, goodbye, .. } = &mut *slots;
+        let next = welcome.take().or_else(|| heartbeat_ack.take()).or_else(|| config.take());
+        let next = next.or_else(|| goodbye.take());
+        slots.closed = matches!(next, Some(Out::Goodbye(_)));
+        next.map(Some)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    fn ack(seq: u64) -> Out {
+        Out::HeartbeatAck { seq, target: None, at: UNIX_EPOCH }
+    }
+
+    fn goodbye(reason: GoodbyeReason) -> Out {
+        Out::Goodbye(Goodbye { reason, message: String::new(), reconnect: (Duration::ZERO, Duration::ZERO) })
+    }
+
+    async fn drain(outbox: &Outbox) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Some(out) = outbox.next().await {
+            seen.push(match out {
+                Out::Welcome(_) => "welcome".to_owned(),
+                Out::HeartbeatAck { seq, .. } => format!("ack {seq}"),
+                Out::Config { nonce, .. } => format!("config {nonce}"),
+                Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
+            });
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn the_newest_message_of_a_kind_wins_and_the_welcome_comes_first() {
+        let outbox = Outbox::new();
+        for seq in 1..=1000 {
+            outbox.put(ack(seq));
+        }
+        outbox.put(Out::Welcome(Welcome { target: None }));
+        assert!(matches!(outbox.next().await, Some(Out::Welcome(_))));
+        assert!(matches!(outbox.next().await, Some(Out::HeartbeatAck { seq: 1000, .. })));
+        outbox.close();
+        assert!(outbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_goodbye_is_the_last_word() {
+        let outbox = Outbox::new();
+        outbox.put(Out::Welcome(Welcome { target: None }));
+        outbox.put(ack(1));
+        outbox.put(goodbye(GoodbyeReason::Superseded));
+        outbox.put(goodbye(GoodbyeReason::Shutdown));
+        outbox.put(ack(2));
+        assert_eq!(drain(&outbox).await, ["welcome", "Superseded"]);
+        outbox.put(ack(3));
+        assert!(outbox.next().await.is_none(), "it is over for good");
+    }
+
+    #[tokio::test]
+    async fn a_waiting_reader_is_woken() {
+        let outbox = Outbox::new();
+        let reader = outbox.clone();
+        let (out, ()) = tokio::join!(reader.next(), async {
+            tokio::task::yield_now().await;
+            outbox.put(ack(7));
+        });
+        assert!(matches!(out, Some(Out::HeartbeatAck { seq: 7, .. })));
+    }
+}

@@ -1,0 +1,149 @@
+//! Takes the picture.
+
+use super::{
+    ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, Source, UpstreamStatus, upstream,
+};
+use crate::{
+    clock::Now,
+    config::Published,
+    fleet::{Hub, Node, NodeState, Registry, SyncState},
+    stats::{Ledger, Sample},
+};
+use o1_proto::model;
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use tokio::sync::watch;
+
+/// See the module. Clones look at the same fleet.
+#[derive(Debug, Clone)]
+pub struct Board {
+    hub: Arc<Hub>,
+    published: watch::Receiver<Published>,
+    started_at: SystemTime,
+    listen: SocketAddr,
+}
+
+impl Board {
+    /// A board of a process that serves gRPC on `listen`.
+    #[must_use]
+    pub fn new(
+        hub: Arc<Hub>,
+        published: watch::Receiver<Published>,
+        started_at: SystemTime,
+        listen: SocketAddr,
+    ) -> Self {
+        Self { hub, published, started_at, listen }
+    }
+
+    /// Counts changes of what [`Board::fleet`] shows.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.hub.changes()
+    }
+
+    /// The whole fleet now.
+    #[must_use]
+    pub fn fleet(&self, now: Now) -> FleetStatus {
+        let source = self.source();
+        self.hub.look(|registry, ledger| FleetStatus {
+            as_of: now.wall,
+            control_plane: ControlPlane {
+                version: o1_process::VERSION,
+                started_at: self.started_at,
+                listen: self.listen.to_string(),
+                target: registry.target().map(|target| ConfigTarget {
+                    version: target.version.clone(),
+                    accepted_at: target.accepted_at,
+                }),
+                source,
+            },
+            nodes: counts(registry, now),
+            upstreams: upstreams(registry, ledger, now),
+        })
+    }
+
+    /// Every node now, by node id.
+    #[must_use]
+    pub fn nodes(&self, now: Now) -> Vec<NodeStatus> {
+        let mut nodes: Vec<NodeStatus> = self.hub.look(|registry, ledger| {
+            registry.nodes().map(|node| node_status(node, registry, ledger, now)).collect()
+        });
+        nodes.sort_by(|a, b| (&a.node.node_id, a.node.uid).cmp(&(&b.node.node_id, b.node.uid)));
+        nodes
+    }
+
+    fn source(&self) -> Source {
+        let published = self.published.borrow();
+        let source = &published.source;
+        Source {
+            path: source.path.clone(),
+            checked_at: source.checked_at,
+            refused: !source.problems.is_empty(),
+            problems: source.problems.clone(),
+            refused_at: source.refused_at,
+        }
+    }
+}
+
+fn counts(registry: &Registry, now: Now) -> NodeCounts {
+    let mut counts = NodeCounts::default();
+    let target = registry.target().map(|target| &target.version);
+    for node in registry.nodes() {
+        match node.state(now.instant) {
+            NodeState::Connected => {}
+            NodeState::Draining => counts.draining += 1,
+            NodeState::Unreachable => {
+                counts.unreachable += 1;
+                continue;
+            }
+            NodeState::Left | NodeState::DuplicateIdentity => continue,
+        }
+        counts.connected += 1;
+        *match node.sync(target, now.instant) {
+            SyncState::Synced => &mut counts.synced,
+            SyncState::Pending => &mut counts.pending,
+            SyncState::Stale => &mut counts.stale,
+            SyncState::Rejected => &mut counts.rejected,
+            SyncState::Never => &mut counts.never,
+        } += 1;
+    }
+    counts
+}
+
+fn upstreams(registry: &Registry, ledger: &Ledger, now: Now) -> Vec<UpstreamStatus> {
+    let Some(target) = registry.target() else { return Vec::new() };
+    let is_there =
+        |node: &&Node| matches!(node.state(now.instant), NodeState::Connected | NodeState::Draining);
+    let there: Vec<&Node> = registry.nodes().filter(is_there).collect();
+    let row = |configured: &model::Upstream| {
+        let name = configured.name.as_str();
+        let said: Vec<Option<&Sample>> =
+            there.iter().map(|node| ledger.sample(node.identity.uid, name)).collect();
+        upstream::row(configured, &said, ledger.totals(name), ledger.rates(name, now.instant))
+    };
+    target.fleet.upstreams.iter().map(row).collect()
+}
+
+fn node_status(node: &Node, registry: &Registry, ledger: &Ledger, now: Now) -> NodeStatus {
+    let target = registry.target().map(|target| &target.version);
+    let latest = ledger.latest(node.identity.uid);
+    let sync = node.sync(target, now.instant);
+    let refused = node.refused.as_ref();
+    NodeStatus {
+        node: node.identity.clone(),
+        state: node.state(now.instant),
+        sync,
+        applied: node.applied.clone(),
+        rejected: refused.map(|refusal| refusal.version.clone()),
+        rejections: refused
+            .filter(|_| sync == SyncState::Rejected)
+            .map(|refusal| refusal.rejections.clone())
+            .unwrap_or_default(),
+        connected_at: node.connected_at,
+        last_heard: node.last_heard,
+        clock_skew_nanos: node.clock_skew,
+        last_apply_time: node.last_apply_time,
+        sessions: latest.as_ref().map(|latest| latest.sessions),
+        resident_bytes: latest.as_ref().and_then(|latest| latest.resident_bytes),
+        upstreams: latest.map(|latest| latest.upstreams.into_iter().cloned().collect()).unwrap_or_default(),
+    }
+}

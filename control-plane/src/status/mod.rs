@@ -1,0 +1,17 @@
+//! What is happening now: the picture of the fleet that people and programs ask for.
+//!
+//! [`Board`] takes it, on demand, from the fleet and the published configuration; [`picture`] is its shape and
+//! [`upstream`] how a row of it comes about (pure). Every figure is measured or absent.
+//!
+//! This module must never keep a picture: a picture that is kept is old.
+
+mod board;
+mod picture;
+mod time;
+pub mod upstream;
+
+pub use board::Board;
+pub use picture::{
+    ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, RatesView, Source, UpstreamState,
+    UpstreamStatus,
+};

@@ -1,0 +1,325 @@
+//! The store in one SQLite file: WAL, `synchronous=FULL`, one thread that owns the only connection.
+//!
+//! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
+
+use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision};
+use crate::{
+    config::{Digest, Version},
+    fleet::{NodeRecord, NodeUid},
+};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+/// Questions that may wait.
+const QUEUE: usize = 256;
+/// How long a question may take, its wait included.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Each step takes the schema from its index to the next number; `user_version` counts the steps taken.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE config_revision (
+        revision    INTEGER PRIMARY KEY,
+        generation  INTEGER NOT NULL,
+        digest      BLOB    NOT NULL,
+        content     BLOB    NOT NULL,
+        source      TEXT    NOT NULL,
+        created_ms  INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE node (
+        node_uid    BLOB    PRIMARY KEY,
+        node_id     TEXT    NOT NULL,
+        record      TEXT    NOT NULL  -- JSON of a NodeRecord
+    ) STRICT, WITHOUT ROWID;
+"];
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sqlite {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Sqlite {
+    /// Opens the file, creates it where there is none, checks it and brings its schema up to date. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be opened, is damaged, or was written by a newer build.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = connect(path)?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        thread::Builder::new()
+            .name("o1-store".to_owned())
+            .spawn(move || {
+                // Ends when the last handle is gone; closing the connection folds the WAL into the file.
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut connection);
+                }
+            })
+            .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
+        Ok(Self { jobs })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Reply<'_, T> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let job: Job = Box::new(move |connection| {
+                // An error here says that the asker no longer waits: nobody is left to tell.
+                let _ = reply.send(job(connection));
+            });
+            let answer = async {
+                self.jobs.send(job).await.map_err(|_| StoreError::Gone)?;
+                answer.await.map_err(|_| StoreError::Gone)
+            };
+            timeout(LIMIT, answer)
+                .await
+                .map_err(|_| StoreError::Slow { what })??
+                .map_err(|error| StoreError::Failed { what, source: error.into() })
+        })
+    }
+}
+
+impl Store for Sqlite {
+    fn append_revision(&self, new: NewRevision) -> Reply<'_, RevisionHeader> {
+        self.ask("store the configuration", move |connection| {
+            let created_ms = to_ms(new.created_at);
+            let transaction = connection.transaction()?;
+            let revision: i64 = transaction.query_row(
+                "INSERT INTO config_revision (revision, generation, digest, content, source, created_ms)
+                 SELECT coalesce(max(revision), 0) + 1, ?1, ?2, ?3, ?4, ?5 FROM config_revision
+                 RETURNING revision",
+                params![
+                    new.generation.cast_signed(),
+                    new.digest.as_bytes(),
+                    new.content,
+                    new.source,
+                    created_ms
+                ],
+                |row| row.get(0),
+            )?;
+            transaction.commit()?;
+            let version = Version {
+                generation: new.generation,
+                revision: revision.cast_unsigned(),
+                digest: new.digest,
+            };
+            Ok(RevisionHeader { version, created_at: from_ms(created_ms), source: new.source })
+        })
+    }
+
+    fn latest(&self) -> Reply<'_, Option<StoredRevision>> {
+        self.ask("read the latest configuration", |connection| {
+            connection
+                .query_row(
+                    "SELECT revision, generation, digest, source, created_ms, content
+                     FROM config_revision ORDER BY revision DESC LIMIT 1",
+                    [],
+                    stored,
+                )
+                .optional()
+        })
+    }
+
+    fn revision(&self, number: u64) -> Reply<'_, Option<StoredRevision>> {
+        self.ask("read a configuration", move |connection| {
+            connection
+                .query_row(
+                    "SELECT revision, generation, digest, source, created_ms, content
+                     FROM config_revision WHERE revision = ?1",
+                    [number.cast_signed()],
+                    stored,
+                )
+                .optional()
+        })
+    }
+
+    fn revisions(&self, before: Option<u64>, limit: usize) -> Reply<'_, Vec<RevisionHeader>> {
+        self.ask("list configurations", move |connection| {
+            let before = before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            connection
+                .prepare_cached(
+                    "SELECT revision, generation, digest, source, created_ms
+                     FROM config_revision WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2",
+                )?
+                .query_map([before, limit], header)?
+                .collect()
+        })
+    }
+
+    fn nodes(&self) -> Reply<'_, Vec<NodeRecord>> {
+        self.ask("list nodes", |connection| {
+            connection
+                .prepare_cached("SELECT record FROM node ORDER BY node_uid")?
+                .query_map([], |row| {
+                    let text: String = row.get(0)?;
+                    serde_json::from_str(&text).map_err(|error| conversion(0, error))
+                })?
+                .collect()
+        })
+    }
+
+    fn remember_node(&self, record: NodeRecord) -> Reply<'_, ()> {
+        self.ask("remember a node", move |connection| {
+            let text = serde_json::to_string(&record).map_err(|error| conversion(2, error))?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO node (node_uid, node_id, record) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (node_uid) DO UPDATE SET node_id = excluded.node_id, record = excluded.record",
+                )?
+                .execute(params![record.identity.uid.as_bytes(), record.identity.node_id, text])?;
+            Ok(())
+        })
+    }
+
+    fn forget_node(&self, uid: NodeUid) -> Reply<'_, ()> {
+        self.ask("forget a node", move |connection| {
+            connection.prepare_cached("DELETE FROM node WHERE node_uid = ?1")?.execute([uid.as_bytes()])?;
+            Ok(())
+        })
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |error| open_error(path, error);
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    // NORMAL would lose acknowledged revisions in a power failure.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    let check: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if check != "ok" {
+        return Err(StoreError::Corrupt { path: path.to_owned(), what: check });
+    }
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |error| open_error(path, error);
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are a few migrations");
+    let Some(due) = usize::try_from(found).ok().and_then(|taken| MIGRATIONS.get(taken..)) else {
+        return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+    };
+    let transaction = connection.transaction().map_err(failed)?;
+    for step in due {
+        transaction.execute_batch(step).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", known).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+fn open_error(path: &Path, error: rusqlite::Error) -> StoreError {
+    let path: PathBuf = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Corrupt { path, what: error.to_string() }
+        }
+        _ => StoreError::Open { path, source: error.into() },
+    }
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRevision> {
+    Ok(StoredRevision { header: header(row)?, content: row.get(5)? })
+}
+
+fn header(row: &Row<'_>) -> rusqlite::Result<RevisionHeader> {
+    let (revision, generation): (i64, i64) = (row.get(0)?, row.get(1)?);
+    Ok(RevisionHeader {
+        version: Version {
+            generation: generation.cast_unsigned(),
+            revision: revision.cast_unsigned(),
+            digest: Digest::new(row.get(2)?),
+        },
+        source: row.get(3)?,
+        created_at: from_ms(row.get(4)?),
+    })
+}
+
+fn conversion(column: usize, error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+}
+
+fn to_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn from_ms(ms: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms.max(0).cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite;
+    use std::fs;
+
+    suite::behaves_like_a_store!(|dir: &Path| Sqlite::open(&dir.join("store.db")).unwrap());
+
+    #[test]
+    fn a_file_that_is_no_database_is_called_damaged_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let garbage = b"this is not a database, however long it may be".repeat(100);
+        fs::write(&path, &garbage).unwrap();
+        let error = Sqlite::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), garbage);
+    }
+
+    #[tokio::test]
+    async fn a_database_with_a_torn_page_is_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let store = Sqlite::open(&path).unwrap();
+        for number in 0..50 {
+            store.append_revision(suite::new_revision(&format!("{number}").repeat(500))).await.unwrap();
+        }
+        drop(store);
+        let wal = dir.path().join("store.db-wal");
+        timeout(LIMIT, async {
+            while wal.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("a closed database has no write-ahead log");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096..12288].fill(0xa5);
+        fs::write(&path, bytes).unwrap();
+        let error = Sqlite::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_database_of_a_newer_build_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Sqlite::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::TooNew { found: 99, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_directory_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Sqlite::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What it means to be a [`Store`]: every implementation runs all of these, over a directory of its own that
+//! it opens again and again.
+
+use super::{NewRevision, Store};
+use crate::{
+    config::Digest,
+    fleet::{NodeRecord, NodeUid, sample_record},
+};
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Runs the suite: `$open` is a function of a directory that returns a store.
+macro_rules! behaves_like_a_store {
+    ($open:expr) => {
+        $crate::store::suite::behaves_like_a_store!(
+            $open;
+            an_empty_store_has_nothing
+            revisions_are_numbered_without_gaps
+            a_revision_survives_a_restart
+            lists_are_newest_first_and_cut_where_asked
+            many_writers_at_once_get_different_numbers
+            nodes_are_remembered_replaced_and_forgotten
+            documents_come_back_byte_for_byte
+        );
+    };
+    ($open:expr; $($name:ident)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let dir = tempfile::tempdir().unwrap();
+            $crate::store::suite::$name(|| ($open)(dir.path())).await;
+        }
+    )*};
+}
+pub(crate) use behaves_like_a_store;
+
+pub(crate) fn new_revision(content: &str) -> NewRevision {
+    NewRevision {
+        generation: 1,
+        digest: Digest::new(blake3::hash(content.as_bytes()).as_bytes().to_vec()),
+        content: content.as_bytes().to_vec(),
+        source: "file:only1.yaml".to_owned(),
+        created_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+    }
+}
+
+pub(crate) async fn an_empty_store_has_nothing<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    assert_eq!(store.latest().await.unwrap(), None);
+    assert_eq!(store.revision(1).await.unwrap(), None);
+    assert_eq!(store.revisions(None, 10).await.unwrap(), []);
+    assert_eq!(store.nodes().await.unwrap(), []);
+}
+
+pub(crate) async fn revisions_are_numbered_without_gaps<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    for expected in 1..=3 {
+        let header = store.append_revision(new_revision("same content")).await.unwrap();
+        assert_eq!(header.version.revision, expected);
+    }
+    drop(store);
+    assert_eq!(open().append_revision(new_revision("later")).await.unwrap().version.revision, 4);
+}
+
+pub(crate) async fn a_revision_survives_a_restart<S: Store>(open: impl Fn() -> S) {
+    let new = new_revision("upstreams: {}\n");
+    let header = open().append_revision(new.clone()).await.unwrap();
+    let found = open().latest().await.unwrap().expect("it was acknowledged");
+    assert_eq!(found.header, header);
+    assert_eq!(found.header.version.generation, new.generation);
+    assert_eq!(found.header.version.digest, new.digest);
+    assert_eq!((found.header.source, found.header.created_at), (new.source, new.created_at));
+    assert_eq!(found.content, new.content);
+}
+
+pub(crate) async fn lists_are_newest_first_and_cut_where_asked<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    for number in 1..=5 {
+        store.append_revision(new_revision(&number.to_string())).await.unwrap();
+    }
+    let cases: [(Option<u64>, usize, &[u64]); 6] = [
+        (None, 10, &[5, 4, 3, 2, 1]),
+        (None, 2, &[5, 4]),
+        (Some(4), 2, &[3, 2]),
+        (Some(1), 2, &[]),
+        (Some(u64::MAX), 1, &[5]),
+        (None, 0, &[]),
+    ];
+    for (before, limit, expected) in cases {
+        let found = store.revisions(before, limit).await.unwrap();
+        let numbers: Vec<u64> = found.iter().map(|header| header.version.revision).collect();
+        assert_eq!(numbers, expected, "before {before:?}, at most {limit}");
+    }
+    assert_eq!(store.revision(3).await.unwrap().unwrap().content, b"3");
+}
+
+pub(crate) async fn many_writers_at_once_get_different_numbers<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    let writes = (0..40).map(|number| store.append_revision(new_revision(&number.to_string())));
+    let mut numbers: Vec<u64> = futures_util::future::join_all(writes)
+        .await
+        .into_iter()
+        .map(|header| header.unwrap().version.revision)
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=40).collect::<Vec<_>>());
+}
+
+pub(crate) async fn nodes_are_remembered_replaced_and_forgotten<S: Store>(open: impl Fn() -> S) {
+    let (a, b) = (sample_record("a", 1), sample_record("b", 2));
+    let store = open();
+    store.remember_node(b.clone()).await.unwrap();
+    store.remember_node(a.clone()).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [a.clone(), b.clone()]);
+    let renamed = NodeRecord {
+        identity: crate::fleet::Identity { node_id: "a2".to_owned(), epoch: 9, ..a.identity.clone() },
+        ..a.clone()
+    };
+    store.remember_node(renamed.clone()).await.unwrap();
+    store.forget_node(b.identity.uid).await.unwrap();
+    store.forget_node(NodeUid::from_bytes([77; 16])).await.unwrap();
+    drop(store);
+    assert_eq!(open().nodes().await.unwrap(), [renamed]);
+}
+
+pub(crate) async fn documents_come_back_byte_for_byte<S: Store>(open: impl Fn() -> S) {
+    let content: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    let store = open();
+    store.append_revision(NewRevision { content: content.clone(), ..new_revision("") }).await.unwrap();
+    assert_eq!(store.latest().await.unwrap().unwrap().content, content);
+}
