@@ -25,8 +25,7 @@ pub(super) fn read(field: Field<'_>) {
         return;
     }
     let map = field.section(&keys::BALANCE);
-    let Some(word) = map.required("algorithm") else { return };
-    let Some(found) = algorithm(&word, &map.field) else { return };
+    let found = map.required("algorithm").and_then(|word| algorithm(&word, &map.field));
     if let Some(field) = map.get("key") {
         only_consistent_hash(&field, &rules::BALANCE_KEY, found);
         key(&field);
@@ -45,8 +44,8 @@ fn algorithm(word: &Field<'_>, place: &Field<'_>) -> Option<Algorithm> {
     Some(found)
 }
 
-fn only_consistent_hash(field: &Field<'_>, rule: &'static rules::Rule, found: Algorithm) {
-    if found != Algorithm::ConsistentHash {
+fn only_consistent_hash(field: &Field<'_>, rule: &'static rules::Rule, found: Option<Algorithm>) {
+    if matches!(found, Some(Algorithm::RoundRobin | Algorithm::Other)) {
         field.problem_at_key(rule, "only `consistent_hash` uses it", "remove it, or change the algorithm");
     }
 }

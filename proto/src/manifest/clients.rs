@@ -57,7 +57,9 @@ fn origin(text: &str) -> Result<String, &'static str> {
     const FORM: &str = "`scheme://host`, `scheme://host:port` or `scheme://host:*`";
     let text = text.to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://").ok_or(FORM)?;
-    Scheme::try_from(scheme).map_err(|_| FORM)?;
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || Scheme::try_from(scheme).is_err() {
+        return Err(FORM);
+    }
     if rest.ends_with('/') {
         return Err("an origin has no path: remove the `/`");
     }
@@ -96,7 +98,8 @@ fn is_host(text: &str) -> bool {
 fn max_body(field: &Field<'_>) -> Option<u64> {
     let size = field.size()?;
     if !(SMALLEST_BODY..=LARGEST_BODY).contains(&size) {
-        field.problem(&rules::CLIENT_LIMIT, format!("a body of {size} bytes at most"), "1KiB to 1GiB");
+        let what = format!("{} is out of range", path::quoted(field.as_text().unwrap_or_default()));
+        field.problem(&rules::CLIENT_LIMIT, what, "1KiB to 1GiB");
         return None;
     }
     Some(size)

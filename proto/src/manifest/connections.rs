@@ -3,7 +3,6 @@
 use super::{keys, reader::Reader, rules};
 
 const POOL_MAX: u32 = 100;
-const POOL_IDLE: u32 = 10;
 
 /// Both sections of an upstream.
 pub(super) fn read(upstream: &Reader<'_>) {
@@ -32,15 +31,15 @@ fn tls(map: &Reader<'_>) {
 }
 
 fn pool(map: &Reader<'_>) {
-    let read = |name, least, default| match map.get(name) {
-        Some(field) => field.number(&rules::POOL_SIZE, least..=u32::MAX),
-        None => Some(default),
+    let max = match map.get("max") {
+        Some(field) => field.number(&rules::POOL_SIZE, 1..=u32::MAX),
+        None => Some(POOL_MAX),
     };
-    let (max, idle) = (read("max", 1, POOL_MAX), read("idle", 0, POOL_IDLE));
-    if let (Some(max), Some(idle), Some(field)) = (max, idle, map.get("idle").or_else(|| map.get("max")))
+    if let Some(field) = map.get("idle")
+        && let (Some(max), Some(idle)) = (max, field.number(&rules::POOL_SIZE, 0..=u32::MAX))
         && idle > max
     {
-        let what = format!("`idle` {idle} is above `max` {max}");
+        let what = format!("{idle} idle connections are more than `max`, {max}");
         field.problem(&rules::POOL_SIZE, what, "lower `idle`, or raise `max`");
     }
 }

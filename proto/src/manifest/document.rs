@@ -4,7 +4,7 @@
 //! thread's. Must never panic, whatever the bytes.
 
 use super::{
-    node::{At, Entry, Node, Value},
+    node::{At, Entry, Node, Style, Value},
     path,
     report::Report,
     rules::{self, Rule},
@@ -47,8 +47,26 @@ impl Fault {
 impl From<ScanError> for Fault {
     fn from(error: ScanError) -> Self {
         let at = position(error.marker());
-        Self::new(&rules::YAML_SYNTAX, at, format!("not valid YAML: {}", error.info()), "")
+        let what = format!("not valid YAML: {}", error.info());
+        Self::new(&rules::YAML_SYNTAX, at, what, syntax_hint(error.info()))
     }
+}
+
+/// What the parser's words mostly mean.
+fn syntax_hint(info: &str) -> &'static str {
+    const HINTS: &[(&str, &str)] = &[
+        ("tab", "indent with spaces"),
+        ("mapping values are not allowed", "put text with `: ` in quotes, or check the indentation"),
+        ("flow mapping", "is a `}` or a comma missing?"),
+        ("flow sequence", "is a `]` or a comma missing?"),
+        ("quoted scalar, found unexpected end", "is the closing quote missing?"),
+        ("unknown anchor", "define it with `&` before it is used"),
+        ("unexpected character", "put the text in quotes"),
+        ("invalid indentation", "check the indentation, and that every bracket is closed"),
+        ("block mapping", "check the indentation"),
+        ("block collection", "check the indentation"),
+    ];
+    HINTS.iter().find(|(words, _)| info.contains(words)).map_or("", |(_, hint)| hint)
 }
 
 fn decode(text: &[u8]) -> Result<&str, Fault> {
@@ -107,7 +125,7 @@ impl<'r> Builder<'r> {
             }
             self.event(event, span)?;
         }
-        Ok(self.root.unwrap_or(Node { at: At::default(), chars: 0..0, value: Value::Null }))
+        Ok(self.root.unwrap_or(Node { at: At::default(), chars: 0..0, anchored: false, value: Value::Null }))
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
@@ -143,16 +161,23 @@ impl<'r> Builder<'r> {
         at: At,
         span: Span,
     ) -> Result<(), Fault> {
-        let plain = style == ScalarStyle::Plain;
+        let style = match style {
+            ScalarStyle::Plain => Style::Plain,
+            ScalarStyle::SingleQuoted => Style::Single,
+            ScalarStyle::DoubleQuoted => Style::Double,
+            ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+        };
+        let plain = style == Style::Plain;
         if self.wants_key() {
             return self.key(text, plain, at);
         }
         let value = match text {
             "" | "~" | "null" | "Null" | "NULL" if plain => Value::Null,
-            _ => Value::Scalar { text: text.to_owned(), plain },
+            _ => Value::Scalar { text: text.to_owned(), style },
         };
         self.count(1, at)?;
-        self.place(Node { at, chars: span.start.index()..span.end.index(), value }, anchor)
+        let chars = span.start.index()..span.end.index();
+        self.place(Node { at, chars, anchored: anchor != 0, value }, anchor)
     }
 
     fn key(&mut self, text: &str, plain: bool, at: At) -> Result<(), Fault> {
@@ -160,7 +185,7 @@ impl<'r> Builder<'r> {
             let hint = "write the keys out; aliases of whole values are supported";
             return Err(self.unsupported(at, "merge keys are not supported", hint));
         }
-        if text.is_empty() {
+        if plain && text.is_empty() {
             return Err(self.unsupported(at, "a key is empty", "write the key before the `:`"));
         }
         if let Some(Open { inside: Inside::Map { key, .. }, .. }) = self.open.last_mut() {
@@ -175,7 +200,7 @@ impl<'r> Builder<'r> {
         }
         self.count(1, at)?;
         if self.open.len() >= MAX_DEPTH {
-            return Err(self.too_deep(at));
+            return Err(too_deep(at));
         }
         self.open.push(Open { at, anchor, inside });
         Ok(())
@@ -187,7 +212,7 @@ impl<'r> Builder<'r> {
             Inside::List(items) => Value::List(items),
             Inside::Map { entries, .. } => Value::Map(entries),
         };
-        self.place(Node { at, chars: 0..0, value }, anchor)
+        self.place(Node { at, chars: 0..0, anchored: anchor != 0, value }, anchor)
     }
 
     fn alias(&mut self, anchor: usize, at: At) -> Result<(), Fault> {
@@ -205,7 +230,7 @@ impl<'r> Builder<'r> {
         let node = node.clone();
         self.count(nodes, at)?;
         if self.open.len() + depth > MAX_DEPTH {
-            return Err(self.too_deep(at));
+            return Err(too_deep(at));
         }
         self.place(node, 0)
     }
@@ -259,17 +284,17 @@ impl<'r> Builder<'r> {
             return Ok(());
         }
         let what = format!("the document has more than {MAX_NODES} values, aliases expanded");
-        Err(Fault { path: self.path(), ..Fault::new(&rules::YAML_SIZE, at, what, "") })
-    }
-
-    fn too_deep(&self, at: At) -> Fault {
-        let what = format!("lists and mappings are nested more than {MAX_DEPTH} deep");
-        Fault { path: self.path(), ..Fault::new(&rules::YAML_SIZE, at, what, "") }
+        Err(Fault::new(&rules::YAML_SIZE, at, what, ""))
     }
 
     fn unsupported(&self, at: At, what: &str, hint: &'static str) -> Fault {
         Fault { path: self.path(), ..Fault::new(&rules::YAML_UNSUPPORTED, at, what, hint) }
     }
+}
+
+fn too_deep(at: At) -> Fault {
+    let what = format!("lists and mappings are nested more than {MAX_DEPTH} deep");
+    Fault::new(&rules::YAML_SIZE, at, what, "")
 }
 
 /// How many values a tree has, and how many lists and mappings deep it is.

@@ -29,6 +29,18 @@ pub(super) fn read_store<'a>(field: &Field<'a>) -> Vec<Placed<'a>> {
     placed
 }
 
+/// Both reach the same server.
+pub(super) fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
+    match (&one.kind, &other.kind) {
+        (EndpointKind::Http { url: one }, EndpointKind::Http { url: other }) => one == other,
+        (
+            EndpointKind::Stdio { command, env, cwd, .. },
+            EndpointKind::Stdio { command: other_command, env: other_env, cwd: other_cwd, .. },
+        ) => (command, env, cwd) == (other_command, other_env, other_cwd),
+        _ => false,
+    }
+}
+
 fn one(field: Field<'_>) -> Option<Endpoint> {
     if let Some(text) = field.as_text() {
         let hint = if text.contains("://") { "write `- url: …`" } else { "write `- command: […]`" };

@@ -39,11 +39,14 @@ fn health(field: Field<'_>) {
     if let (Some(period), Some(limit), Some(place)) = (period, limit, timeout.as_ref().or(every.as_ref()))
         && limit >= period
     {
-        let by_default = if timeout.is_none() { ", its default," } else { "" };
+        let spell = |field: &Option<Field<'_>>, found| {
+            let by_default = if field.is_none() { " (the default)" } else { "" };
+            format!("{}{by_default}", units::spell(found))
+        };
         let what = format!(
-            "the timeout {}{by_default} is not shorter than the interval {}",
-            units::spell(limit),
-            units::spell(period)
+            "the timeout {} is not shorter than the interval {}",
+            spell(&timeout, limit),
+            spell(&every, period)
         );
         place.problem(&rules::HEALTH_TIMEOUT, what, "a probe ends before the next begins");
     }

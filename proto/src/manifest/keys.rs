@@ -5,6 +5,8 @@ pub(super) struct Section {
     /// Where it stands: `upstreams.<name>.timeouts`; empty for the document itself.
     pub path: &'static str,
     pub about: &'static str,
+    /// [`Effect::NotYet`]: the key it stands under was warned about, its own keys are not again.
+    pub effect: Effect,
     pub keys: &'static [Key],
 }
 
@@ -78,6 +80,7 @@ pub(super) static SECTIONS: &[&Section] = &[
 pub(super) static DOCUMENT: Section = Section {
     path: "",
     about: "The document: one for the whole fleet. What differs by node is a flag of `o1-data-plane`.",
+    effect: Effect::Yes,
     keys: &[
         key(
             "upstreams",
@@ -107,11 +110,12 @@ pub(super) static DOCUMENT: Section = Section {
 pub(super) static UPSTREAM: Section = Section {
     path: "upstreams.<name>",
     about: "One logical MCP server.",
+    effect: Effect::Yes,
     keys: &[
         key("primary", "list of endpoints", REQUIRED, "Where the server is."),
         key("backup", "list of endpoints, or `snapshot`", ABSENT, "Where to turn when the primary fails; `snapshot` is the node's own copy, for reads.").not_yet(),
         key("prefix", "word, or `none`", ABSENT, "What its names begin with on the route `/mcp`: `<prefix>__<tool>`. Default: the upstream's name. `none`: names stay as they are."),
-        key("headers", "name → text or reference", "{}", "Request headers for its URLs. A value is literal, `env:NAME` or `file:PATH`, read on the node."),
+        key("headers", "name → text or reference", "{}", "Request headers for its URLs. A value is literal, `env:NAME` or `file:PATH`, read on the node; a variable holds the whole value, `Bearer …` included."),
         key("timeouts", "section", "{}", "How long a call may take."),
         key("balance", "word, or section", "round_robin", "How calls spread over the endpoints of a store: `round_robin`, `least_connections`, `random`, `weighted_random`, `consistent_hash`.").only("round_robin"),
         key("health", "section", "{}", "Active probes.").not_yet(),
@@ -124,8 +128,9 @@ pub(super) static UPSTREAM: Section = Section {
 };
 
 pub(super) static ENDPOINT: Section = Section {
-    path: "upstreams.<name>.primary[], .backup[]",
-    about: "One URL or one command: either `url` or `command` is required.",
+    path: "upstreams.<name>.primary[]",
+    about: "One URL or one command, also in `backup`: either `url` or `command` is required.",
+    effect: Effect::Yes,
     keys: &[
         key("url", "URL", ABSENT, "An MCP server over HTTP: absolute, `http` or `https`."),
         key(
@@ -160,6 +165,7 @@ pub(super) static ENDPOINT: Section = Section {
 pub(super) static TIMEOUTS: Section = Section {
     path: "upstreams.<name>.timeouts",
     about: "How long a call to the upstream may take.",
+    effect: Effect::Yes,
     keys: &[
         key("idle", "duration", "60s", "The longest silence inside a call; progress ends a silence."),
         key("total", "duration", "10m", "The longest call."),
@@ -175,6 +181,7 @@ pub(super) static TIMEOUTS: Section = Section {
 pub(super) static CLIENTS: Section = Section {
     path: "clients",
     about: "What clients may do, on every route.",
+    effect: Effect::Yes,
     keys: &[
         key(
             "origins",
@@ -204,16 +211,28 @@ pub(super) static CLIENTS: Section = Section {
 pub(super) static BALANCE: Section = Section {
     path: "upstreams.<name>.balance",
     about: "The long form of `balance`.",
+    effect: Effect::NotYet,
     keys: &[
         key("algorithm", "word", REQUIRED, "As in the short form."),
-        key("key", "word", ABSENT, "With `consistent_hash`: what is hashed, `session` (the default), `principal`, `tool` or `header:NAME`.").not_yet(),
-        key("virtual_nodes", "number", ABSENT, "With `consistent_hash`: points of each endpoint on the ring. Default: 150.").not_yet(),
+        key(
+            "key",
+            "word",
+            ABSENT,
+            "With `consistent_hash`: what is hashed, `session` (the default), `principal`, `tool` or `header:NAME`.",
+        ),
+        key(
+            "virtual_nodes",
+            "number",
+            ABSENT,
+            "With `consistent_hash`: points of each endpoint on the ring. Default: 150.",
+        ),
     ],
 };
 
 pub(super) static HEALTH: Section = Section {
     path: "upstreams.<name>.health",
     about: "Active probes.",
+    effect: Effect::NotYet,
     keys: &[
         key("every", "duration", "10s", "Time between two probes."),
         key("timeout", "duration", "5s", "How long a probe may take; shorter than `every`."),
@@ -231,6 +250,7 @@ pub(super) static HEALTH: Section = Section {
 pub(super) static BREAKER: Section = Section {
     path: "upstreams.<name>.breaker",
     about: "The circuit breaker of each endpoint.",
+    effect: Effect::NotYet,
     keys: &[
         key("failures", "number", "5", "Failures in a row that open it."),
         key("open", "duration", "5s", "How long it stays open before one call may try."),
@@ -240,6 +260,7 @@ pub(super) static BREAKER: Section = Section {
 pub(super) static FAILOVER: Section = Section {
     path: "upstreams.<name>.failover",
     about: "What happens while the backup is active.",
+    effect: Effect::NotYet,
     keys: &[
         key(
             "writes",
@@ -267,12 +288,14 @@ pub(super) static FAILOVER: Section = Section {
 pub(super) static UPSTREAM_CACHE: Section = Section {
     path: "upstreams.<name>.cache",
     about: "Which of its answers are cached.",
+    effect: Effect::NotYet,
     keys: &[key("tools", "tool name → duration", "{}", "Tools whose results are cached, and for how long.")],
 };
 
 pub(super) static TLS: Section = Section {
     path: "upstreams.<name>.tls",
     about: "Certificates for `https` URLs, as paths on the node.",
+    effect: Effect::NotYet,
     keys: &[
         key("ca", "path", ABSENT, "The authorities to trust instead of the system's."),
         key("cert", "path", ABSENT, "The client certificate; needs `key`."),
@@ -283,15 +306,17 @@ pub(super) static TLS: Section = Section {
 pub(super) static POOL: Section = Section {
     path: "upstreams.<name>.pool",
     about: "Connections kept to each URL.",
+    effect: Effect::NotYet,
     keys: &[
         key("max", "number", "100", "The most connections."),
-        key("idle", "number", "10", "The most idle ones; not above `max`."),
+        key("idle", "number", "10", "The most idle ones, not above `max`."),
     ],
 };
 
 pub(super) static SERVER: Section = Section {
     path: "servers.<name>",
     about: "A virtual server.",
+    effect: Effect::NotYet,
     keys: &[
         key("upstreams", "list of upstream names", REQUIRED, "Whose tools, resources and prompts it offers."),
         key("tools", "section", "{}", "Which tools it offers."),
@@ -301,6 +326,7 @@ pub(super) static SERVER: Section = Section {
 pub(super) static SERVER_TOOLS: Section = Section {
     path: "servers.<name>.tools",
     about: "Which tools a virtual server offers. `*` in a pattern stands for any characters.",
+    effect: Effect::NotYet,
     keys: &[
         key("allow", "list of patterns", "[\"*\"]", "Offered."),
         key("deny", "list of patterns", "[]", "Not offered, even when allowed."),
@@ -310,6 +336,7 @@ pub(super) static SERVER_TOOLS: Section = Section {
 pub(super) static CACHE: Section = Section {
     path: "cache",
     about: "The tiers of the answer cache.",
+    effect: Effect::NotYet,
     keys: &[
         key(
             "tools",
@@ -325,6 +352,7 @@ pub(super) static CACHE: Section = Section {
 pub(super) static CACHE_TIER: Section = Section {
     path: "cache.<tier>",
     about: "One tier. Defaults differ by tier, see above.",
+    effect: Effect::NotYet,
     keys: &[
         key("ttl", "duration", ABSENT, "The longest life of an answer that does not say its own."),
         key("entries", "number", ABSENT, "The most answers kept."),
@@ -334,6 +362,7 @@ pub(super) static CACHE_TIER: Section = Section {
 pub(super) static BATCHING: Section = Section {
     path: "batching",
     about: "Batching of list requests.",
+    effect: Effect::NotYet,
     keys: &[
         key("window", "duration", "0ms", "How long to collect; at most 100ms, 0ms is off."),
         key("max", "number", "10", "The most requests in a batch."),

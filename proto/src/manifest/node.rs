@@ -15,8 +15,11 @@ pub(super) struct At {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub at: At,
-    /// Where the text of a scalar stands, in characters from the start of the document.
+    /// Where a scalar stands, in characters from the start of the document: with its anchor, without the first
+    /// line of a block that has none.
     pub chars: Range<usize>,
+    /// An anchor stands before it.
+    pub anchored: bool,
     pub value: Value,
 }
 
@@ -26,11 +29,21 @@ pub(super) enum Value {
     Null,
     Scalar {
         text: String,
-        /// Written without quotes, so that it may be a number.
-        plain: bool,
+        style: Style,
     },
     List(Vec<Node>),
     Map(Vec<Entry>),
+}
+
+/// How a scalar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Without quotes, so that it may be a number.
+    Plain,
+    Single,
+    Double,
+    /// After `|` or `>`.
+    Block,
 }
 
 /// A key of a mapping and what it maps to.
@@ -48,8 +61,8 @@ impl Value {
     pub(super) fn noun(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
-            Self::Scalar { plain: false, .. } => "quoted text",
-            Self::Scalar { .. } => "a word",
+            Self::Scalar { style: Style::Plain, .. } => "a word",
+            Self::Scalar { .. } => "quoted text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
         }

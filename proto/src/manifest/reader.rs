@@ -3,7 +3,7 @@
 
 use super::{
     keys::{Effect, SECTIONS, Section},
-    node::{At, Entry, Node, Value},
+    node::{At, Entry, Node, Style, Value},
     path,
     report::Report,
     rules::{self, Rule},
@@ -73,7 +73,7 @@ impl<'a> Field<'a> {
     pub(super) fn text(&self) -> Option<&'a str> {
         let text = self.as_text();
         if text.is_none() {
-            self.wrong_type("text", "write `\"\"` for empty text");
+            self.wrong_type("text", "");
         }
         text
     }
@@ -82,17 +82,20 @@ impl<'a> Field<'a> {
     pub(super) fn number(&self, rule: &'static Rule, range: RangeInclusive<u32>) -> Option<u32> {
         let (low, high) = (*range.start(), *range.end());
         match &self.node.value {
-            Value::Scalar { text, plain: true } if is_integer(text) => {
+            Value::Scalar { text, style: Style::Plain } if is_integer(text) => {
                 let number = text.parse().ok().filter(|number| range.contains(number));
                 if number.is_none() {
-                    let hint =
-                        if high == u32::MAX { format!("at least {low}") } else { format!("{low} to {high}") };
+                    let hint = match text.parse::<u32>() {
+                        Ok(number) if number < low => format!("at least {low}"),
+                        Err(_) if text.starts_with('-') => format!("at least {low}"),
+                        _ => format!("at most {high}"),
+                    };
                     self.problem(rule, format!("{} is out of range", path::quoted(text)), hint);
                 }
                 number
             }
-            Value::Scalar { text, plain } => {
-                let hint = if *plain { "" } else { "write it without quotes" };
+            Value::Scalar { text, style } => {
+                let hint = if *style == Style::Plain { "" } else { "write it without quotes" };
                 let what = format!("wants a whole number, found {}", path::quoted(text));
                 self.problem(&rules::VALUE_TYPE, what, hint);
                 None

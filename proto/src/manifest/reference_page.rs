@@ -52,7 +52,7 @@ fn add_section(page: &mut String, section: &Section) {
             key.name,
             cell(key.takes),
             default(key),
-            effect(key.effect),
+            effect(if section.effect == Effect::NotYet { section.effect } else { key.effect }),
             cell(key.about)
         );
     }

@@ -149,6 +149,7 @@ rules! {
     ENV_NAME "env-name" Secrets "An environment variable's name is not empty and has neither `=` nor NUL.";
     ENV_VALUE "env-value" Secrets "A literal environment value has no NUL character.";
     REFERENCE "reference" Secrets "`env:` is followed by a variable's name, `file:` by a path.";
+    REFERENCE_INSIDE "reference-inside" Secrets "Warning: `env:` and `file:` count only at the beginning of a value, `${…}` nowhere.";
 
     CLIENT_ORIGIN "client-origin" Clients "An origin is `scheme://host`, `scheme://host:port` or `scheme://host:*`.";
     CLIENT_HOST "client-host" Clients "A host is a name or an address, without scheme, port and path.";

@@ -5,6 +5,9 @@ use super::keys::Section;
 /// Longer words are not worth comparing.
 const LONGEST: usize = 64;
 
+/// More are not listed.
+const MOST: usize = 12;
+
 /// For an unknown key of `section`.
 pub(super) fn key(name: &str, section: &Section, sections: &[&Section]) -> String {
     if let Some(known) = closest(name, section.keys.iter().map(|key| key.name)) {
@@ -16,7 +19,7 @@ pub(super) fn key(name: &str, section: &Section, sections: &[&Section]) -> Strin
     let home = sections.iter().find(|other| other.key(name).is_some());
     match home {
         Some(home) if home.path.is_empty() => format!("`{name}` stands at the top of the document"),
-        Some(home) => format!("`{name}` belongs into `{}`", home.path),
+        Some(home) => format!("`{name}` belongs in `{}`", home.path),
         None => keys(section),
     }
 }
@@ -44,8 +47,15 @@ pub(super) fn word<'w>(text: &str, words: impl Iterator<Item = &'w str> + Clone)
 
 /// All that is possible.
 pub(super) fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
-    let words: Vec<_> = words.map(|word| format!("`{word}`")).collect();
-    format!("one of {}", words.join(", "))
+    let mut listed: Vec<_> = words.map(|word| format!("`{word}`")).collect();
+    if let [only] = listed.as_slice() {
+        return format!("only {only}");
+    }
+    if listed.len() > MOST {
+        listed.truncate(MOST);
+        listed.push("…".to_owned());
+    }
+    format!("one of {}", listed.join(", "))
 }
 
 fn closest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {

@@ -10,9 +10,9 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What to write instead.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
-    let Ok(number) = number.parse::<u64>() else {
+    if number.is_empty() {
         return Err("a whole number and `ms`, `s`, `m` or `h`, such as `10s`".to_owned());
-    };
+    }
     let millis = match unit {
         "ms" => 1,
         "s" => 1_000,
@@ -22,7 +22,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("the unit is `ms`, `s`, `m` or `h`".to_owned()),
     };
     number
-        .checked_mul(millis)
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(millis))
         .map(Duration::from_millis)
         .filter(|duration| *duration <= YEAR)
         .ok_or_else(|| "at most a year, `8760h`".to_owned())
@@ -34,9 +36,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// What to write instead.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
-    let Ok(number) = number.parse::<u64>() else {
+    if number.is_empty() {
         return Err("a whole number and `B`, `KiB`, `MiB` or `GiB`, such as `4MiB`".to_owned());
-    };
+    }
     let bytes = match unit {
         "B" => 1,
         "KiB" => 1 << 10,
@@ -45,7 +47,11 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "" => return Err(format!("add the unit: `{number}B`, `{number}KiB` or `{number}MiB`")),
         _ => return Err("the unit is `B`, `KiB`, `MiB` or `GiB`".to_owned()),
     };
-    number.checked_mul(bytes).ok_or_else(|| "smaller".to_owned())
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(bytes))
+        .ok_or_else(|| "a smaller number".to_owned())
 }
 
 /// The shortest spelling that [`duration`] reads.

@@ -71,7 +71,8 @@ fn backup(field: &Field<'_>, primary: &[Placed<'_>]) -> Backup {
         field.problem(&rules::BACKUP_STORE, "the backup has no endpoint", hint);
     }
     for placed in &endpoints {
-        if let Some(same) = primary.iter().find(|other| other.endpoint.kind == placed.endpoint.kind) {
+        if let Some(same) = primary.iter().find(|other| endpoint::is_same(&other.endpoint, &placed.endpoint))
+        {
             let what = format!("the same server is `{}` already", same.field.path);
             let hint = "a backup helps when it can live while the primary is dead";
             placed.field.problem(&rules::BACKUP_IS_PRIMARY, what, hint);

@@ -3,7 +3,7 @@
 
 use super::{reader::Field, rules};
 use crate::model::Reference;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use std::collections::BTreeMap;
 
 /// Set by the gateway itself, for each request or connection.
@@ -22,6 +22,9 @@ const FORBIDDEN: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+
+/// What people write who expect references inside of text.
+const MISTAKEN: &[&str] = &[" env:", " file:", "${"];
 
 /// Request headers, by lowercase name.
 pub(super) fn headers(field: &Field<'_>) -> BTreeMap<String, Reference> {
@@ -45,13 +48,9 @@ pub(super) fn headers(field: &Field<'_>) -> BTreeMap<String, Reference> {
         }
         let Some(reference) = reference(&value) else { continue };
         if let Reference::Literal(literal) = &reference
-            && HeaderValue::from_str(literal).is_err()
+            && !literal.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
         {
-            value.problem(
-                &rules::HEADER_VALUE,
-                "not printable ASCII on one line",
-                "percent-encode or quote it",
-            );
+            value.problem(&rules::HEADER_VALUE, "not printable ASCII on one line", "encode it");
         }
         if headers.insert(lowercase.to_owned(), reference).is_some() {
             let what = "the header is set twice, in another case";
@@ -65,8 +64,8 @@ pub(super) fn headers(field: &Field<'_>) -> BTreeMap<String, Reference> {
 pub(super) fn env(field: &Field<'_>) -> BTreeMap<String, Reference> {
     let mut env = BTreeMap::new();
     for (name, value) in field.names("such as `{NODE_ENV: production}`") {
-        if name.contains(['=', '\0']) {
-            let what = "a variable's name has `=` or NUL";
+        if name.is_empty() || name.contains(['=', '\0']) {
+            let what = "a variable's name is empty, or has `=` or NUL";
             let hint = "write `NAME: value`";
             field.report.problem(&rules::ENV_NAME, value.key, &field.path, what, hint);
             continue;
@@ -88,6 +87,12 @@ fn reference(field: &Field<'_>) -> Option<Reference> {
         }
         Reference::File(path) if path.is_empty() || path.contains('\0') => {
             ("`file:` is not followed by a path", "such as `file:/run/secrets/token`")
+        }
+        Reference::Literal(text) if MISTAKEN.iter().any(|part| text.contains(part)) => {
+            let what = "looks like a reference, but is sent as it is written";
+            let hint = "only a whole value can be a reference: put `Bearer …` and all into the variable";
+            field.report.warning(&rules::REFERENCE_INSIDE, field.key, &field.path, what, hint);
+            return Some(reference);
         }
         _ => return Some(reference),
     };

@@ -71,6 +71,72 @@ fn the_full_example_means_what_it_says() {
 }
 
 #[test]
+fn json_is_a_document_too() {
+    let json =
+        r#"{"upstreams":{"a":{"primary":[{"url":"http://x/","weight":3}]}},"clients":{"max_body":"1MiB"}}"#;
+    let found = fleet(json);
+    assert_eq!(found.upstreams[0].primary, [http("http://x/", 3)]);
+    assert_eq!(found.clients.max_body_bytes, 1 << 20);
+}
+
+#[test]
+fn aliases_stand_for_whole_values() {
+    let found = fleet(
+        "upstreams:\n  a: {primary: [{url: http://x/}], headers: &h {X: &v y}}\n  b: {primary: [{url: http://z/}], headers: *h, prefix: *v}\n",
+    );
+    assert_eq!(found.upstreams[1].headers, found.upstreams[0].headers);
+    assert_eq!(found.upstreams[1].prefix.as_deref(), Some("y"));
+}
+
+#[test]
+fn origins_and_hosts_are_spelled_as_browsers_do() {
+    let found = fleet(
+        "clients: {origins: ['HTTPS://App.Example:443', 'http://a:80', 'http://a:8080', 'http://[::1]:*'], hosts: [MCP.Example, '[::1]']}",
+    );
+    assert_eq!(found.clients.origins, ["https://app.example", "http://a", "http://a:8080", "http://[::1]:*"]);
+    assert_eq!(found.clients.hosts, ["mcp.example", "[::1]"]);
+}
+
+#[test]
+fn upstreams_are_sorted_and_prefixes_follow_names() {
+    let found = fleet(
+        "upstreams:\n  z: {primary: [{url: http://x/}]}\n  a: {primary: [{url: http://x/}], prefix: none}\n  m: {primary: [{url: http://x/}], prefix: n}\n",
+    );
+    let names: Vec<_> =
+        found.upstreams.iter().map(|one| (one.name.as_str(), one.prefix.as_deref())).collect();
+    assert_eq!(names, [("a", None), ("m", Some("n")), ("z", Some("z"))]);
+}
+
+#[test]
+fn durations_sizes_and_commands_keep_their_values() {
+    let found = fleet(
+        "upstreams:\n  a:\n    primary: [{command: [x, 8080, -y, ''], cwd: /srv, processes: per_session, env: {P: 1, Q: file:/q}}]\n    timeouts: {idle: 500ms, total: 2h, connect: 5m}\nclients: {max_body: 64KiB, session_idle: 90s, max_sessions: 7}\n",
+    );
+    let upstream = &found.upstreams[0];
+    let kind = EndpointKind::Stdio {
+        command: ["x", "8080", "-y", ""].map(String::from).to_vec(),
+        env: [("P".into(), Reference::Literal("1".into())), ("Q".into(), Reference::File("/q".into()))]
+            .into(),
+        processes: Processes::PerSession,
+        cwd: Some("/srv".into()),
+    };
+    assert_eq!(upstream.primary, [Endpoint { kind, weight: 1 }]);
+    let timeouts = Timeouts {
+        idle: Duration::from_millis(500),
+        total: Duration::from_secs(7200),
+        connect: Duration::from_secs(300),
+    };
+    assert_eq!(upstream.timeouts, timeouts);
+    let clients = Clients {
+        max_body_bytes: 65_536,
+        session_idle: Duration::from_secs(90),
+        max_sessions: 7,
+        ..Clients::default()
+    };
+    assert_eq!(found.clients, clients);
+}
+
+#[test]
 fn an_empty_document_is_valid_and_warned_about() {
     for document in ["", "# nothing\n", "---\n", "{}", "~", "upstreams:\n", "upstreams: {}"] {
         let manifest = parse("t.yaml", document.as_bytes()).expect("valid");
@@ -102,7 +168,7 @@ clients:
         "t.yaml:3:3: missing-key: upstreams.a__b: the key `primary` is missing",
         "t.yaml:4:5: unknown-key: upstreams.a__b.primry: unknown key `primry` (did you mean `primary`?)",
         "t.yaml:7:14: endpoint-url: upstreams.weather.primary[0].url: `ftp://x/mcp`: the scheme is neither http nor https (such as `http://127.0.0.1:3101/mcp`)",
-        "t.yaml:8:17: endpoint-weight: upstreams.weather.primary[0].weight: `0` is out of range (1 to 1000000)",
+        "t.yaml:8:17: endpoint-weight: upstreams.weather.primary[0].weight: `0` is out of range (at least 1)",
         "t.yaml:9:18: value-type: upstreams.weather.primary[1].command: wants a list, found a word (write it as a list: `[npx, -y, server]`)",
         "t.yaml:10:22: duration-syntax: upstreams.weather.timeouts.idle: `10` is not a duration (add the unit: `10ms`, `10s`, `10m` or `10h`)",
         "t.yaml:12:13: client-origin: clients.origins[0]: `localhost` is not valid here (`scheme://host`, `scheme://host:port` or `scheme://host:*`)",

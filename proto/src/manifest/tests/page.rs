@@ -21,6 +21,39 @@ fn the_reference_page_is_up_to_date() {
     assert!(found == page, "{regenerate}");
 }
 
+/// A document with one key of a section, beside `beside`, and the path of that key.
+fn document(section: &Section, key: &Key, beside: &str) -> (String, String) {
+    let section = section.path.replace("<name>", "a").replace("<tier>", "tools");
+    let mut document = format!("{{{beside}{}: [[{{x: []}}]]}}", key.name);
+    for part in section.rsplit('.').filter(|part| !part.is_empty()) {
+        document = match part.strip_suffix("[]") {
+            Some(list) => format!("{{{list}: [{document}]}}"),
+            None => format!("{{{part}: {document}}}"),
+        };
+    }
+    let separator = if section.is_empty() { "" } else { "." };
+    (document, format!("{}{separator}{}", section.replace("[]", "[0]"), key.name))
+}
+
+#[test]
+fn every_key_in_the_table_is_read() {
+    for section in keys::SECTIONS {
+        for key in section.keys {
+            let said: Vec<_> = ["", "url: http://x/, ", "command: [x], "]
+                .map(|beside| document(section, key, beside))
+                .into_iter()
+                .flat_map(|(document, path)| {
+                    let problems = parse("t.yaml", document.as_bytes()).expect_err("nonsense").problems;
+                    problems
+                        .into_iter()
+                        .filter(move |one| one.path.starts_with(&path) && one.rule == "value-type")
+                })
+                .collect();
+            assert!(!said.is_empty(), "`{}` of `{}` takes anything", key.name, section.path);
+        }
+    }
+}
+
 /// A mapping in flow style with every default of a section.
 fn defaults(section: &Section, left_out: &[&str]) -> String {
     let spelled = |key: &&Key| !matches!(key.default, REQUIRED | ABSENT) && !left_out.contains(&key.name);
