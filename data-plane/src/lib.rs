@@ -1,8 +1,24 @@
 //! The MCP gateway process: forwards, aggregates and reports. ARCHITECTURE.md draws the way of a call.
 
-pub mod call;
+pub mod app;
+pub mod path;
+
+// the data path, top to bottom: a layer imports leaves, never another layer
+pub mod listener;
+pub mod router;
+pub mod session;
+pub mod upstream;
+
+pub mod backend;
+
+// the control path
 pub mod control;
+
+// leaves: import nothing above this line
+pub mod call;
+pub mod context;
 pub mod current;
 pub mod failure;
 pub mod mcp;
+pub mod metrics;
 pub mod plan;

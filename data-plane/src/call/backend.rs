@@ -42,16 +42,28 @@ pub trait Backend: Send + Sync + 'static {
         session: Option<&str>,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
 
-    /// Finds out whether the server is there, without opening a session and without side effects.
-    /// `true`: it speaks the modern era.
-    fn probe(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
+    /// Finds out whether the server is there, without opening a session for it and without side effects.
+    fn probe(&self) -> impl Future<Output = Result<Probe, Failure>> + Send;
 
     /// Ends what it holds: processes, pools.
     fn stop(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// A legacy session with one server, opened by the gateway for one client session.
-pub trait Link: Send + Sync + 'static {
+/// What a probe found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// It is there and speaks the modern era.
+    Modern,
+    /// It is there and completed a legacy handshake.
+    Legacy,
+    /// It answers, and not in the modern era.
+    Answers,
+    /// Nothing to ask without starting something only to ask it.
+    Unknown,
+}
+
+/// A legacy session with one server, opened by the gateway for one client session. Cheap to clone.
+pub trait Link: Clone + Send + Sync + 'static {
     /// The server's answer to `initialize`.
     fn handshake(&self) -> &Message;
 

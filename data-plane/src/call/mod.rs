@@ -6,7 +6,7 @@ mod backend;
 mod body;
 mod session;
 
-pub use backend::{Backend, Connect, Link};
+pub use backend::{Backend, Connect, Link, Probe};
 pub use body::{Body, BoxError, MESSAGE_MAX, Messages, read_all, read_messages, read_response};
 pub use session::{Session, SessionId};
 

@@ -1,0 +1,139 @@
+//! The composition root: options in, bound sockets and running tasks out. The only place that sees everything.
+
+mod admin;
+mod node;
+
+use crate::{context::Context, control, current, listener, metrics::Metrics, path};
+use o1_process::{Admin, OnExit, Readiness, StateDir, Tasks, build_info::VERSION};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{net::TcpListener, runtime::Handle};
+
+/// What an operator says when starting a node.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the control plane answers; `None`: serve the last configuration, follow nobody.
+    pub control: Option<http::Uri>,
+    /// What people call this node.
+    pub node_id: String,
+    /// Where clients come.
+    pub listen: SocketAddr,
+    /// Where operators come.
+    pub admin: SocketAddr,
+    /// Where identity and the last configuration are kept.
+    pub state_dir: PathBuf,
+    /// What operators select nodes by.
+    pub labels: BTreeMap<String, String>,
+    /// How long calls may take to end when the process is asked to.
+    pub drain: Duration,
+}
+
+/// A node with every socket bound and every task started.
+pub struct Running {
+    tasks: Tasks,
+    readiness: Readiness,
+    drain: Duration,
+    /// As bound.
+    pub listen: SocketAddr,
+    /// As bound.
+    pub admin: SocketAddr,
+}
+
+/// Starts a node. Calls run on the current runtime; control and admin run on `aside`, so that neither a busy
+/// data path nor a slow operator is felt by the other.
+///
+/// # Errors
+/// What could not be bound, read or created, and which option says so.
+pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
+    let state = Arc::new(StateDir::open(&options.state_dir)?);
+    let (clients, listen) = bind("--listen", options.listen).await?;
+    let (operators, admin_address) = bind("--admin", options.admin).await?;
+    let (writer, reader) = current::cell();
+    let tasks = Tasks::new();
+    let context = Context {
+        current: reader,
+        metrics: Arc::new(Metrics::default()),
+        tasks: tasks.clone(),
+        readiness: Readiness::new(),
+        launcher: std::env::current_exe().ok(),
+    };
+    let configured = context.readiness.register("configuration");
+    let path = path::build(&context);
+    let node = Arc::new(node::Node::new(writer, &context));
+    let control_options = control::Options {
+        control: options.control.clone(),
+        node_id: options.node_id.clone(),
+        labels: options.labels.clone(),
+        listen,
+        admin: admin_address,
+        state: state.clone(),
+        build_version: VERSION,
+        stopping: tasks.stopping(),
+    };
+    let link = {
+        let _aside = aside.enter();
+        let (link, following) = control::start(control_options, node)?;
+        tasks.spawn("control", OnExit::Shutdown, following);
+        let waiting = link.clone();
+        tasks.spawn("first configuration", OnExit::Quiet, async move {
+            // Ready with the first configuration, wherever it came from.
+            let _ = waiting.wait_for(|status| status.applied.is_some()).await;
+            drop(configured);
+        });
+        let admin = Admin::new("o1-data-plane", context.readiness.clone());
+        let facts = admin::Facts::new(&options, listen, admin_address, &context, &link, SystemTime::now());
+        tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, facts).serve(operators, tasks.clone()));
+        link
+    };
+    tasks.spawn("listener", OnExit::Shutdown, listener::serve(clients, listen, path, context.clone()));
+    state.write_addresses(&BTreeMap::from([("listen", listen), ("admin", admin_address)]))?;
+    tracing::info!(
+        node_id = options.node_id,
+        %listen,
+        admin = %admin_address,
+        control_plane = link.status().control_plane.as_deref().unwrap_or("none"),
+        version = VERSION,
+        "data plane started"
+    );
+    Ok(Running { tasks, readiness: context.readiness, drain: options.drain, listen, admin: admin_address })
+}
+
+impl Running {
+    /// Serves until SIGTERM, SIGINT or the end of a task that must not end; then drains. False: it did not end
+    /// by itself or in time.
+    pub async fn until_stopped(self) -> bool {
+        let stopping = self.tasks.stopping();
+        tokio::select! {
+            () = o1_process::signal::terminate() => tracing::info!("asked to stop: finishing calls"),
+            () = stopping.cancelled() => {}
+        }
+        // 1 go unready  2 stop accepting  3 finish calls, say goodbye to streams  4 cut what is left
+        self.readiness.set_draining();
+        self.tasks.begin_stop();
+        let in_time = self.tasks.stopped_within(self.drain).await;
+        match self.tasks.fault() {
+            Some(task) => tracing::error!(task, "stopped because a task ended that must not"),
+            None if in_time => tracing::info!("stopped"),
+            None => tracing::warn!(drain = ?self.drain, "stopped; some calls were cut"),
+        }
+        self.tasks.fault().is_none()
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let explain = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot listen on {address}: {error}; choose another address with {flag}"),
+        )
+    };
+    let listener = TcpListener::bind(address).await.map_err(explain)?;
+    let bound = listener.local_addr().map_err(explain)?;
+    Ok((listener, bound))
+}

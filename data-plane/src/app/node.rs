@@ -1,0 +1,96 @@
+//! The rest of the node, as the control path sees it.
+
+use crate::{
+    context::Context,
+    control::{self, AppliedVersion, LocalProblem, NodeStats, Reachability, UpstreamStats},
+    current,
+    metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
+    plan::{Plan, Version},
+};
+use o1_process::Readiness;
+use o1_proto::model::Fleet;
+use std::sync::{Arc, atomic::Ordering};
+
+pub(super) struct Node {
+    writer: current::Writer,
+    reader: current::Reader,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+impl Node {
+    pub(super) fn new(writer: current::Writer, context: &Context) -> Self {
+        Self {
+            writer,
+            reader: context.current.clone(),
+            metrics: context.metrics.clone(),
+            readiness: context.readiness.clone(),
+        }
+    }
+}
+
+impl control::Node for Node {
+    fn apply(&self, version: AppliedVersion, fleet: Fleet) -> Result<(), Vec<LocalProblem>> {
+        let AppliedVersion { generation, revision, root_digest } = version;
+        let plan =
+            Plan::compile(Version { generation, revision, root_digest }, &fleet).map_err(|missing| {
+                let problem = |one: crate::plan::Missing| LocalProblem {
+                    upstream: Some(one.upstream),
+                    field: one.field,
+                    what: one.what,
+                    local_dependency: true,
+                };
+                missing.into_iter().map(problem).collect::<Vec<_>>()
+            })?;
+        self.writer.swap(Arc::new(plan));
+        Ok(())
+    }
+
+    fn stats(&self) -> NodeStats {
+        let plan = self.reader.plan();
+        let samples = self.metrics.samples();
+        let served = samples.into_iter().filter(|(name, _)| plan.upstream(name).is_some());
+        NodeStats {
+            sessions: u64::try_from(self.metrics.sessions.load(Ordering::Relaxed)).unwrap_or(0),
+            resident_bytes: resident_bytes(),
+            upstreams: served.map(|(name, sample)| upstream_stats(name, sample)).collect(),
+        }
+    }
+
+    fn draining(&self) -> bool {
+        self.readiness.is_draining()
+    }
+}
+
+fn upstream_stats(upstream: String, sample: Sample) -> UpstreamStats {
+    UpstreamStats {
+        upstream,
+        requests: sample.requests,
+        errors: sample.errors,
+        timeouts: sample.timeouts,
+        application_errors: sample.application_errors,
+        bytes_in: sample.bytes_in,
+        bytes_out: sample.bytes_out,
+        active_requests: sample.active,
+        latency_buckets: sample.latency,
+        latency_bounds_us: LATENCY_BOUNDS_US.to_vec(),
+        latency_sum_us: sample.latency_sum_us,
+        reachability: match sample.reach.reachable {
+            None => Reachability::Unknown,
+            Some(true) => Reachability::Reachable,
+            Some(false) => Reachability::Unreachable,
+        },
+        since: sample.reach.since,
+        last_error: Some(sample.reach.error).filter(|error| !error.is_empty()),
+        legacy: sample.legacy,
+        modern: sample.modern,
+        tools: sample.tools,
+    }
+}
+
+/// Resident memory of this process, from the kernel's own count of pages.
+pub(super) fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+}

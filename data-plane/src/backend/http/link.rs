@@ -1,0 +1,189 @@
+//! A legacy session with a Streamable HTTP server.
+
+use super::{ACCEPT_BOTH, HttpServer, resume, says_session_lost};
+use crate::{
+    call::{Body, EVENT_STREAM, JSON, Reply, read_all, read_messages, read_response},
+    failure::{Failure, Kind},
+    mcp::{Message, era, header as mcp_header, json, method, rpc},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct HttpLink(Arc<Inner>);
+
+struct Inner {
+    server: HttpServer,
+    session: Option<HeaderValue>,
+    version: HeaderValue,
+    handshake: Message,
+    open: AtomicBool,
+}
+
+impl HttpLink {
+    /// `initialize`, then `notifications/initialized`.
+    pub(crate) async fn open(server: &HttpServer, initialize: &Message) -> Result<Self, Failure> {
+        let limit = server.0.connect;
+        tokio::time::timeout(limit, Self::handshake_with(server, initialize))
+            .await
+            .map_err(|_| Failure::new(Kind::Timeout, "the upstream did not complete the handshake in time"))?
+    }
+
+    async fn handshake_with(server: &HttpServer, initialize: &Message) -> Result<Self, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, ACCEPT_BOTH);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        let reply = server.reply(Method::POST, headers, initialize.bytes().clone()).await?;
+        let status = reply.status;
+        // A session id on an error reply is nobody's session.
+        let session = reply.headers.get(mcp_header::SESSION_ID).filter(|_| status.is_success()).cloned();
+        if status.is_server_error() {
+            return Err(Failure::new(
+                Kind::Unreachable,
+                format!("the upstream answered `initialize` with HTTP {status}"),
+            ));
+        }
+        let answer = read_response(reply).await?;
+        let Some(result) = answer.result() else {
+            return Err(refused(&answer));
+        };
+        let version = json::find(answer.bytes(), &result, &["protocolVersion"])
+            .ok()
+            .flatten()
+            .and_then(|at| json::string(answer.bytes(), &at).map(std::borrow::Cow::into_owned))
+            .filter(|version| era::LEGACY.contains(&version.as_str()))
+            .and_then(|version| HeaderValue::from_str(&version).ok())
+            .ok_or_else(|| {
+                Failure::new(Kind::Protocol, "the upstream negotiated a revision the gateway does not know")
+            })?;
+        let link = Self(Arc::new(Inner {
+            server: server.clone(),
+            session,
+            version,
+            handshake: answer,
+            open: AtomicBool::new(true),
+        }));
+        let initialized = Message::parse(&rpc::notification(method::INITIALIZED, None))
+            .expect("a notification of our own is a message");
+        link.tell(&initialized).await?;
+        Ok(link)
+    }
+
+    pub(crate) fn handshake(&self) -> &Message {
+        &self.0.handshake
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
+    }
+
+    /// Sends a request. An event stream that the server closes before it has answered is taken up again where
+    /// it stopped (2025-11-25, "resumability").
+    pub(crate) async fn ask(&self, message: &Message) -> Result<Reply, Failure> {
+        let reply = self.post(message).await?;
+        if !reply.is_event_stream() {
+            return Ok(reply);
+        }
+        let Reply { status, headers, body: Body::Bytes(body) } = reply else {
+            return Ok(reply);
+        };
+        if !status.is_success() {
+            return Ok(Reply { status, headers, body: Body::Bytes(body) });
+        }
+        Ok(Reply::messages(resume::messages(self.clone(), body)))
+    }
+
+    pub(crate) async fn tell(&self, message: &Message) -> Result<(), Failure> {
+        let reply = self.post(message).await?;
+        if reply.status.is_success() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Protocol,
+            format!("the upstream answered a notification with HTTP {}", reply.status),
+        ))
+    }
+
+    /// The GET stream, as messages.
+    pub(crate) async fn stream(&self) -> Result<Reply, Failure> {
+        let reply = self.get(None).await?;
+        Ok(Reply::messages(read_messages(reply)))
+    }
+
+    /// A GET, perhaps to take up a stream after event `last`.
+    pub(super) async fn get(&self, last: Option<&str>) -> Result<Reply, Failure> {
+        let mut headers = self.headers();
+        headers.insert(header::ACCEPT, EVENT_STREAM);
+        if let Some(last) = last.and_then(|last| HeaderValue::from_str(last).ok()) {
+            headers.insert(mcp_header::LAST_EVENT_ID, last);
+        }
+        let reply = self.0.server.reply(Method::GET, headers, Bytes::new()).await?;
+        match reply.status {
+            StatusCode::OK if reply.is_event_stream() => Ok(reply),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Err(Failure::new(Kind::UnknownMethod, "the upstream offers no GET stream"))
+            }
+            StatusCode::NOT_FOUND => Err(self.lost()),
+            status => {
+                Err(Failure::new(Kind::Protocol, format!("the upstream answered GET with HTTP {status}")))
+            }
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        if self.0.open.swap(false, Ordering::AcqRel) && self.0.session.is_some() {
+            let goodbye = self.0.server.reply(Method::DELETE, self.headers(), Bytes::new());
+            // The server may refuse (405) or be gone: either way this session is over for us.
+            let _ = tokio::time::timeout(self.0.server.0.connect, goodbye).await;
+        }
+    }
+
+    async fn post(&self, message: &Message) -> Result<Reply, Failure> {
+        let mut headers = self.headers();
+        headers.insert(header::ACCEPT, ACCEPT_BOTH);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        let reply = self.0.server.reply(Method::POST, headers, message.bytes().clone()).await?;
+        if self.0.session.is_none() {
+            return Ok(reply);
+        }
+        match (reply.status, reply.body) {
+            (StatusCode::NOT_FOUND, _) => Err(self.lost()),
+            (StatusCode::BAD_REQUEST, Body::Bytes(body)) => {
+                let body = read_all(body).await?;
+                if says_session_lost(&body) {
+                    return Err(self.lost());
+                }
+                Ok(Reply { status: reply.status, headers: reply.headers, body: Body::Full(body) })
+            }
+            (status, body) => Ok(Reply { status, headers: reply.headers, body }),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(mcp_header::PROTOCOL_VERSION, self.0.version.clone());
+        if let Some(session) = &self.0.session {
+            headers.insert(mcp_header::SESSION_ID, session.clone());
+        }
+        headers
+    }
+
+    fn lost(&self) -> Failure {
+        self.0.open.store(false, Ordering::Release);
+        Failure::new(Kind::SessionLost, "the upstream no longer knows this session")
+    }
+}
+
+fn refused(answer: &Message) -> Failure {
+    let said = answer
+        .error()
+        .and_then(|error| json::find(answer.bytes(), &error, &["message"]).ok().flatten())
+        .and_then(|at| json::string(answer.bytes(), &at))
+        .unwrap_or_default();
+    Failure::new(Kind::WrongEra, "the upstream refused `initialize`").because(said.into_owned())
+}

@@ -1,0 +1,240 @@
+//! A Streamable HTTP endpoint.
+
+mod link;
+mod resume;
+
+pub use link::HttpLink;
+
+use crate::{
+    call::{Ask, Body, JSON, Reply, read_response},
+    failure::{Failure, Kind},
+    mcp::{Message, era, header as mcp_header, json, method, rpc},
+    plan::Upstream,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use std::{sync::Arc, time::Duration};
+
+/// What a request to a server of either era accepts.
+const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+
+/// One endpoint and its connections. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpServer(Arc<Inner>);
+
+struct Inner {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    url: Uri,
+    credentials: HeaderMap,
+    connect: Duration,
+}
+
+impl HttpServer {
+    pub(super) fn new(upstream: &Upstream, url: &Uri, credentials: &HeaderMap) -> Result<Self, Failure> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(upstream.timeouts.connect));
+        connector.set_keepalive(Some(Duration::from_secs(30)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()
+            .map_err(|error| {
+                Failure::new(Kind::Internal, "the system's certificate store cannot be read").because(error)
+            })?
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(256)
+            .build(connector);
+        let connect = upstream.timeouts.connect;
+        Ok(Self(Arc::new(Inner { client, url: url.clone(), credentials: credentials.clone(), connect })))
+    }
+
+    /// A modern message with the client's own headers.
+    pub(super) async fn ask(&self, message: &Message, headers: &HeaderMap) -> Result<Reply, Failure> {
+        let mut headers = forwarded(headers);
+        headers.remove(mcp_header::SESSION_ID);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.entry(header::ACCEPT).or_insert(ACCEPT_BOTH);
+        self.reply(Method::POST, headers, message.bytes().clone()).await
+    }
+
+    /// A legacy exchange, bytes through.
+    pub(super) async fn relay(
+        &self,
+        ask: &Ask,
+        headers: &HeaderMap,
+        session: Option<&str>,
+    ) -> Result<Reply, Failure> {
+        let mut headers = forwarded(headers);
+        headers.remove(mcp_header::SESSION_ID);
+        if let Some(session) = session.and_then(|session| HeaderValue::from_str(session).ok()) {
+            headers.insert(mcp_header::SESSION_ID, session);
+        }
+        let (verb, body) = match ask {
+            Ask::Message(message) => (Method::POST, message.bytes().clone()),
+            Ask::Stream => (Method::GET, Bytes::new()),
+            Ask::End => (Method::DELETE, Bytes::new()),
+        };
+        self.reply(verb, headers, body).await
+    }
+
+    pub(super) async fn discover(&self) -> Result<Message, Failure> {
+        let reply = self.own_discover().await?;
+        let status = reply.status;
+        let answer = match tokio::time::timeout(self.0.connect, read_response(reply)).await {
+            Err(_) => return Err(silent()),
+            Ok(Err(_)) if status.is_client_error() => return Err(not_modern()),
+            Ok(answer) => answer?,
+        };
+        if answer.result().is_some_and(|result| speaks_modern(&answer, &result)) {
+            Ok(answer)
+        } else {
+            Err(not_modern())
+        }
+    }
+
+    /// Whether the server answers at all; `true`: in the modern era.
+    pub(super) async fn probe(&self) -> Result<bool, Failure> {
+        match self.discover().await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.kind == Kind::WrongEra => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn own_discover(&self) -> Result<Reply, Failure> {
+        let params = envelope();
+        let message = Message::parse(&rpc::request(b"\"o1-discover\"", method::DISCOVER, &params))
+            .expect("a request of our own is a message");
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, ACCEPT_BOTH);
+        headers.insert(mcp_header::PROTOCOL_VERSION, HeaderValue::from_static(era::MODERN[0]));
+        headers.insert(mcp_header::METHOD, HeaderValue::from_static(method::DISCOVER));
+        match tokio::time::timeout(self.0.connect, self.ask(&message, &headers)).await {
+            Err(_) => Err(silent()),
+            Ok(Ok(reply)) if reply.status.is_server_error() => {
+                Err(Failure::new(Kind::Unreachable, format!("the upstream answered HTTP {}", reply.status)))
+            }
+            Ok(reply) => reply,
+        }
+    }
+
+    async fn reply(&self, verb: Method, headers: HeaderMap, body: Bytes) -> Result<Reply, Failure> {
+        let response = self.send(verb, headers, body).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(Failure::new(
+                Kind::Unreachable,
+                "the upstream refused the gateway's credentials (HTTP 401): check `headers` of this upstream",
+            ));
+        }
+        let (parts, body) = response.into_parts();
+        let mut headers = HeaderMap::with_capacity(4);
+        for (name, value) in &parts.headers {
+            if returned(name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        let body = Body::Bytes(body.map_err(Into::into).boxed_unsync());
+        Ok(Reply { status: parts.status, headers, body })
+    }
+
+    async fn send(
+        &self,
+        verb: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = verb;
+        *request.uri_mut() = self.0.url.clone();
+        *request.headers_mut() = headers;
+        for (name, value) in &self.0.credentials {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        self.0.client.request(request).await.map_err(|error| {
+            let public = if error.is_connect() {
+                "the upstream cannot be reached"
+            } else {
+                "the upstream closed the connection before it answered; the call may have run"
+            };
+            Failure::new(Kind::Unreachable, public).because(error)
+        })
+    }
+}
+
+/// The envelope of a modern request of our own, as `params`.
+fn envelope() -> Vec<u8> {
+    format!(
+        r#"{{"_meta":{{"{}":"{}","{}":{{}},"io.modelcontextprotocol/clientInfo":{{"name":"only1","version":"{}"}}}}}}"#,
+        era::META_VERSION,
+        era::MODERN[0],
+        era::META_CAPABILITIES,
+        o1_process::build_info::VERSION,
+    )
+    .into_bytes()
+}
+
+fn speaks_modern(answer: &Message, result: &json::Span) -> bool {
+    let text = answer.bytes();
+    let Ok(Some(versions)) = json::find(text, result, &["supportedVersions"]) else { return false };
+    json::items(text, &versions).is_ok_and(|versions| {
+        versions
+            .iter()
+            .any(|at| json::string(text, at).is_some_and(|version| era::MODERN.contains(&&*version)))
+    })
+}
+
+fn not_modern() -> Failure {
+    Failure::new(Kind::WrongEra, "the upstream does not speak revision 2026-07-28")
+}
+
+fn silent() -> Failure {
+    Failure::new(Kind::Timeout, "the upstream did not answer in time")
+}
+
+/// Request headers that an upstream may see. Everything else, `Authorization`, cookies and `Origin` before
+/// all, stays here.
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        let pass = matches!(
+            name.as_str(),
+            "accept" | "content-type" | "last-event-id" | "traceparent" | "tracestate" | "user-agent"
+        );
+        if pass || name.as_str().starts_with("mcp-") {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out
+}
+
+/// Response headers that a client may see.
+fn returned(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "content-type" | "cache-control" | "x-accel-buffering" | "retry-after" | "allow")
+        || name.as_str().starts_with("mcp-")
+}
+
+/// True when the bytes are a JSON-RPC error that says our session is gone: server-everything answers 400
+/// instead of 404.
+fn says_session_lost(body: &Bytes) -> bool {
+    let Ok(message) = Message::parse(body) else {
+        // Such answers carry `"id":null`, which makes them no message.
+        let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+        return text.contains("-32000") && text.contains("session");
+    };
+    message.error().is_some_and(|at| {
+        String::from_utf8_lossy(&message.bytes()[at]).to_ascii_lowercase().contains("session")
+    })
+}

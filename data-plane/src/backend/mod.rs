@@ -1,0 +1,10 @@
+//! ONE MCP SERVER: speaks MCP to one endpoint, over Streamable HTTP or a child process's standard streams.
+//!
+//! Owns connections, processes, handshakes and upstream sessions. It must never choose between endpoints,
+//! try again, or know which client asks.
+
+mod any;
+mod http;
+pub mod stdio;
+
+pub use any::Backends;

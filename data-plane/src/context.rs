@@ -1,0 +1,21 @@
+//! What a layer is given at birth.
+
+use crate::{current, metrics::Metrics};
+use o1_process::{Readiness, Tasks};
+use std::{path::PathBuf, sync::Arc};
+
+/// Shared by every layer; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The plan in force.
+    pub current: current::Reader,
+    /// Every number.
+    pub metrics: Arc<Metrics>,
+    /// Where tasks are spawned, and who says that the process stops.
+    pub tasks: Tasks,
+    /// Whether clients should come.
+    pub readiness: Readiness,
+    /// Our own executable, which starts stdio servers so that they cannot outlive us; `None`: they are started
+    /// directly.
+    pub launcher: Option<PathBuf>,
+}

@@ -1,0 +1,259 @@
+//! One HTTP request → one call. The order of the checks is the order of 2026-07-28, Streamable HTTP: who may
+//! talk at all, method, what is accepted, body, message, era, ladder.
+
+use super::{
+    ladder, origin,
+    respond::{self, Asked, ResponseBody},
+};
+use crate::{
+    call::{Ask, Call, Caller, Handle, Route},
+    context::Context,
+    failure::{Failure, Kind},
+    mcp::{self, Era, Message, era, header as mcp_header, message::Invalid, rpc},
+    plan::Plan,
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+/// The longest a client may take to send its request body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Answers requests.
+pub(super) struct Service<H> {
+    path: Arc<H>,
+    bound: SocketAddr,
+    context: Context,
+}
+
+type Answer = Response<ResponseBody>;
+
+impl<H: Handle> Service<H> {
+    pub(super) fn new(path: Arc<H>, bound: SocketAddr, context: &Context) -> Self {
+        Self { path, bound, context: context.clone() }
+    }
+
+    /// Never fails: whatever is wrong is a response.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let plan = self.context.current.plan();
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let mut response = match self.admit(&request, &plan) {
+            Ok(()) if request.method() == Method::OPTIONS => preflight(),
+            Ok(()) => self.exchange(request, plan).await.unwrap_or_else(|refused| refused),
+            Err(refused) => return self.counted(refused),
+        };
+        if let Some(origin) = origin {
+            cors(response.headers_mut(), origin);
+        }
+        self.counted(response)
+    }
+
+    fn counted(&self, response: Answer) -> Answer {
+        self.context.metrics.responded(response.status().as_u16());
+        response
+    }
+
+    /// `Host` and `Origin`, before anything else is looked at.
+    fn admit(&self, request: &Request<Incoming>, plan: &Plan) -> Result<(), Answer> {
+        let host = request
+            .uri()
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
+        if !host.is_some_and(|host| origin::host_allowed(host, self.bound, &plan.clients)) {
+            let what = "this Host is not served here: add it to `clients.hosts`";
+            return Err(respond::error(
+                StatusCode::MISDIRECTED_REQUEST,
+                None,
+                rpc::INVALID_REQUEST,
+                what,
+                None,
+            ));
+        }
+        if let Some(origin) = request.headers().get(header::ORIGIN)
+            && !origin.to_str().is_ok_and(|origin| origin::origin_allowed(origin, &plan.clients))
+        {
+            let what = "this Origin is not allowed: add it to `clients.origins`";
+            return Err(respond::error(StatusCode::FORBIDDEN, None, rpc::INVALID_REQUEST, what, None));
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, request: Request<Incoming>, plan: Arc<Plan>) -> Result<Answer, Answer> {
+        let route = route(request.uri().path(), &plan)?;
+        let declared = request.headers().get(mcp_header::PROTOCOL_VERSION).and_then(mcp_header::decode);
+        let modern = declared.is_some_and(|version| !era::LEGACY.contains(&version.as_str()));
+        let (parts, body) = request.into_parts();
+        let (ask, era) = match parts.method {
+            Method::POST => {
+                accepts(&parts.headers, &["application/json", "text/event-stream"])?;
+                content_type(&parts.headers)?;
+                let body = read(body, plan.clients.max_body_bytes).await?;
+                let message = Message::parse(&body).map_err(|invalid| not_a_message(&invalid))?;
+                let id = message.id();
+                let era =
+                    ladder::era_of(&parts.headers, &message).map_err(|why| respond::refusal(&why, id))?;
+                if era == Era::Modern {
+                    ladder::check(&parts.headers, &message).map_err(|why| respond::refusal(&why, id))?;
+                }
+                (Ask::Message(message), era)
+            }
+            Method::GET | Method::DELETE if modern => return Err(method_not_allowed("POST")),
+            Method::GET => {
+                accepts(&parts.headers, &["text/event-stream"])?;
+                (Ask::Stream, Era::Legacy)
+            }
+            Method::DELETE => (Ask::End, Era::Legacy),
+            _ => return Err(method_not_allowed("POST, GET, DELETE")),
+        };
+        let asked = asked(&ask, era);
+        let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
+        let call = Call { plan, route, caller, ask, headers: parts.headers };
+        Ok(match self.path.handle(call).await {
+            Ok(reply) => respond::reply(reply, &asked).await,
+            Err(failure) => {
+                self.note(&failure);
+                respond::failure(&failure, &asked)
+            }
+        })
+    }
+
+    fn note(&self, failure: &Failure) {
+        self.context.metrics.failed(failure.kind);
+        match failure.kind {
+            Kind::Internal => {
+                tracing::error!(kind = failure.kind.code(), error = failure.chain(), "call failed")
+            }
+            _ => tracing::debug!(kind = failure.kind.code(), error = failure.chain(), "call failed"),
+        }
+    }
+}
+
+fn asked(ask: &Ask, era: Era) -> Asked {
+    let id = match ask {
+        Ask::Message(message) if message.kind() == mcp::Kind::Request => {
+            message.id().map(Bytes::copy_from_slice)
+        }
+        _ => None,
+    };
+    Asked { era, id, stream: matches!(ask, Ask::Stream) }
+}
+
+fn route(path: &str, plan: &Plan) -> Result<Route, Answer> {
+    if path == "/mcp" {
+        return Ok(Route::All);
+    }
+    let name = path.strip_prefix("/u/").and_then(|rest| rest.strip_suffix("/mcp"));
+    match name.map(|name| (name, plan.upstream(name))) {
+        Some((_, Some(upstream))) => Ok(Route::One(upstream.clone())),
+        Some((_, None)) => Err(no_route("no upstream has this name")),
+        None => Err(no_route("nothing is served here; the routes are /mcp and /u/<upstream>/mcp")),
+    }
+}
+
+fn no_route(what: &str) -> Answer {
+    respond::error(StatusCode::NOT_FOUND, None, rpc::INVALID_REQUEST, what, None)
+}
+
+fn not_a_message(invalid: &Invalid) -> Answer {
+    let (id, code, what) = match invalid {
+        Invalid::Json(what) => (None, rpc::PARSE_ERROR, what),
+        Invalid::Shape { what, id } => (id.as_deref(), rpc::INVALID_REQUEST, what),
+    };
+    respond::error(StatusCode::BAD_REQUEST, id, code, what, None)
+}
+
+/// Every media type named is one the client accepts. No `Accept` at all accepts anything (RFC 9110, 12.5.1).
+fn accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Answer> {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().peekable();
+    if accepted.peek().is_none() {
+        return Ok(());
+    }
+    let ranges: Vec<String> = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+        .collect();
+    let takes = |media: &str| {
+        let kind = media.split('/').next().unwrap_or_default();
+        ranges.iter().any(|range| range == media || range == "*/*" || range.strip_suffix("/*") == Some(kind))
+    };
+    if needed.iter().all(|media| takes(media)) {
+        return Ok(());
+    }
+    let what = format!("the client must accept {}", needed.join(" and "));
+    Err(respond::error(StatusCode::NOT_ACCEPTABLE, None, rpc::INVALID_REQUEST, &what, None))
+}
+
+fn content_type(headers: &HeaderMap) -> Result<(), Answer> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = given.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let what = "the Content-Type must be application/json";
+    Err(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, rpc::INVALID_REQUEST, what, None))
+}
+
+/// The whole body, within its limits of size and time.
+async fn read(mut body: Incoming, limit: u64) -> Result<Bytes, Answer> {
+    if body.size_hint().lower() > limit {
+        return Err(too_large(limit));
+    }
+    let reading = async {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(respond::bare(StatusCode::BAD_REQUEST));
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            if (whole.len() + data.len()) as u64 > limit {
+                return Err(too_large(limit));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.freeze())
+    };
+    tokio::time::timeout(BODY_WITHIN, reading).await.unwrap_or_else(|_| {
+        let mut late = respond::bare(StatusCode::REQUEST_TIMEOUT);
+        late.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        Err(late)
+    })
+}
+
+fn too_large(limit: u64) -> Answer {
+    let what = format!("the body is larger than {limit} bytes (`clients.max_body`)");
+    let mut answer = respond::error(StatusCode::PAYLOAD_TOO_LARGE, None, rpc::INVALID_REQUEST, &what, None);
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+fn method_not_allowed(allow: &'static str) -> Answer {
+    let mut answer = respond::bare(StatusCode::METHOD_NOT_ALLOWED);
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}
+
+const ALLOWED_HEADERS: &str = "content-type, accept, authorization, last-event-id, mcp-session-id, \
+     mcp-protocol-version, mcp-method, mcp-name, traceparent, tracestate";
+
+/// The answer to a browser that asks before it sends. The origin was checked.
+fn preflight() -> Answer {
+    let mut answer = respond::bare(StatusCode::NO_CONTENT);
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, DELETE"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    answer
+}
+
+fn cors(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("mcp-session-id, mcp-protocol-version, www-authenticate"),
+    );
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}

@@ -1,0 +1,108 @@
+//! BYTES ↔ CALLS: accepts connections, turns HTTP requests into calls and replies into HTTP responses.
+//!
+//! Owns sockets, HTTP, the checks that need nothing but the request itself, and the wording of failures. It
+//! must never know sessions, names or upstreams.
+
+mod events;
+mod http;
+mod ladder;
+mod origin;
+mod respond;
+
+use crate::{call::Handle, context::Context};
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use o1_process::OnExit;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+/// Client connections at a time; more wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 16_384;
+/// The longest a client may take to send its request head.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// The largest request head.
+const HEAD_MAX: usize = 64 << 10;
+/// The most header lines.
+const HEADERS_MAX: usize = 100;
+
+/// Serves `listener` over `path` until the process stops, then lets open calls finish.
+pub async fn serve<H: Handle>(listener: TcpListener, bound: SocketAddr, path: Arc<H>, context: Context) {
+    let service = Arc::new(http::Service::new(path, bound, &context));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let stopping = context.tasks.stopping();
+    loop {
+        let permit = tokio::select! {
+            permit = permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+            () = stopping.cancelled() => return,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, mostly: some will be free again soon.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = stopping.cancelled() => return,
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let (service, context_of) = (service.clone(), context.clone());
+        context.tasks.spawn("connection", OnExit::Quiet, async move {
+            context_of.metrics.connections.fetch_add(1, Ordering::Relaxed);
+            connection(stream, service, &context_of).await;
+            context_of.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        });
+    }
+}
+
+async fn connection<H: Handle>(
+    stream: tokio::net::TcpStream,
+    service: Arc<http::Service<H>>,
+    context: &Context,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
+        .max_concurrent_streams(256)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let handler = service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), handler);
+    tokio::pin!(connection);
+    let stopping = context.tasks.stopping();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // The client's doing, mostly: garbage, a reset, a head that never came.
+        tracing::debug!(error = %error, "connection ended");
+    }
+}

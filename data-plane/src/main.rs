@@ -1,0 +1,106 @@
+//! `o1-data-plane`: arguments, two runtimes, exit code.
+
+use clap::Parser;
+use o1_data_plane::{
+    app::{self, Options},
+    backend::stdio,
+};
+use o1_process::telemetry::{self, LogFormat};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+/// The only1 data plane: stands between MCP clients and MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "o1-data-plane", version, about, max_term_width = 100)]
+struct Arguments {
+    /// Where the control plane answers, such as http://127.0.0.1:7400. Without it the node serves the
+    /// configuration it last applied.
+    #[arg(long, env = "O1_CONTROL", value_name = "URL")]
+    control: Option<http::Uri>,
+    /// What people call this node: letters, digits, `.`, `_`, `-`
+    #[arg(long, env = "O1_NODE_ID", value_name = "NAME", value_parser = node_id)]
+    node_id: String,
+    /// Where MCP clients connect (HTTP/1.1 and h2c)
+    #[arg(long, env = "O1_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where /health, /status and /metrics answer
+    #[arg(long, env = "O1_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// Where the node keeps its identity and its last configuration
+    #[arg(long, env = "O1_STATE_DIR", value_name = "DIR")]
+    state_dir: PathBuf,
+    /// Labels to select nodes by, `key=value`; may be given more than once
+    #[arg(long = "label", env = "O1_LABELS", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// How long calls may take to finish after SIGTERM, in seconds
+    #[arg(long, env = "O1_DRAIN", value_name = "SECONDS", default_value_t = 15)]
+    drain: u64,
+    /// How log lines look: text or json
+    #[arg(long, env = "O1_LOG_FORMAT", value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
+}
+
+fn main() -> ExitCode {
+    let mut raw = std::env::args_os();
+    if raw.nth(1).is_some_and(|first| first == stdio::EXEC_CHILD) {
+        // Returns only when the command could not be run.
+        let error = stdio::exec_child(raw);
+        return ExitCode::from(stdio::exec_exit_code(&error));
+    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { 64 } else { 0 };
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
+        }
+    };
+    telemetry::init(arguments.log_format, "info");
+    match run(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!("cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Two runtimes: one for calls, a thread of its own for control and admin.
+fn run(arguments: Arguments) -> io::Result<bool> {
+    let aside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("o1-control")
+        .enable_all()
+        .build()?;
+    let calls = tokio::runtime::Builder::new_multi_thread().thread_name("o1-calls").enable_all().build()?;
+    let options = Options {
+        control: arguments.control,
+        node_id: arguments.node_id,
+        listen: arguments.listen,
+        admin: arguments.admin,
+        state_dir: arguments.state_dir,
+        labels: arguments.labels.into_iter().collect::<BTreeMap<_, _>>(),
+        drain: Duration::from_secs(arguments.drain),
+    };
+    let ended = calls.block_on(async {
+        let running = app::start(options, aside.handle()).await?;
+        Ok(running.until_stopped().await)
+    });
+    calls.shutdown_timeout(Duration::from_secs(1));
+    aside.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form key=value")),
+    }
+}
+
+fn node_id(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if plain && (1..=64).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err("1 to 64 letters, digits, `.`, `_` or `-`".to_owned())
+}

@@ -1,0 +1,176 @@
+//! Legacy calls on the aggregated route.
+
+use super::{Router, by_key, capabilities, requests};
+use crate::{
+    call::{Ask, Call, Reply, Session, Upstreams, read_response},
+    failure::{Failure, Kind},
+    mcp::{self, Message, json, method, rpc},
+    plan::Upstream,
+};
+use std::sync::Arc;
+
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+impl<N: Upstreams> Router<N> {
+    pub(super) async fn legacy(&self, call: Call, session: &Arc<Session>) -> Result<Reply, Failure> {
+        match &call.ask {
+            Ask::Stream => Ok(self.session_stream(&call, session)),
+            Ask::End => {
+                let ends = call.plan.upstreams.iter().map(|one| self.next.ask(call.clone(), one.clone()));
+                futures_util::future::join_all(ends).await;
+                Ok(Reply::accepted())
+            }
+            Ask::Message(message) => {
+                let message = message.clone();
+                match message.kind() {
+                    mcp::Kind::Request => self.legacy_request(&call, &message, session).await,
+                    mcp::Kind::Notification => self.notification(&call, &message, session).await,
+                    mcp::Kind::Response => {
+                        if let Some((upstream, response)) = requests::answered(&call, session, &message) {
+                            self.next.ask(call.with_message(response), upstream).await?;
+                        }
+                        Ok(Reply::accepted())
+                    }
+                }
+            }
+        }
+    }
+
+    async fn legacy_request(
+        &self,
+        call: &Call,
+        message: &Message,
+        session: &Arc<Session>,
+    ) -> Result<Reply, Failure> {
+        let id = message.id().unwrap_or_default();
+        match message.method() {
+            method::INITIALIZE => {
+                let handshakes = self.handshakes(call).await;
+                let result = capabilities::initialize_result(&handshakes, session.version);
+                Ok(Reply::json(rpc::result(id, &result)))
+            }
+            method::PING => Ok(Reply::json(rpc::result(id, b"{}"))),
+            method::SET_LEVEL => self.set_level(call, message, session).await,
+            other => match self.legacy_target(call, message, other).await? {
+                Target::List(list) => self.list(call, message, list).await,
+                Target::One(upstream, message) => {
+                    requests::tracked(&*self.next, call.with_message(message), upstream, session).await
+                }
+                Target::Unknown => self.unknown(call, message).await,
+            },
+        }
+    }
+
+    /// Who is meant by a request, and the request as that upstream knows it.
+    async fn legacy_target(&self, call: &Call, message: &Message, method: &str) -> Result<Target, Failure> {
+        Ok(match method {
+            method::TOOLS_LIST => Target::List(method::TOOLS_LIST),
+            method::PROMPTS_LIST => Target::List(method::PROMPTS_LIST),
+            method::RESOURCES_LIST => Target::List(method::RESOURCES_LIST),
+            method::TEMPLATES_LIST => Target::List(method::TEMPLATES_LIST),
+            method::TOOLS_CALL | method::PROMPTS_GET => self.renamed(call, message, &["name"]).await?,
+            method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
+                Target::One(
+                    self.owner_of_resource(call, &text_at(message, &["uri"])?).await?,
+                    message.clone(),
+                )
+            }
+            method::COMPLETE => self.completion_target(call, message).await?,
+            _ => Target::Unknown,
+        })
+    }
+
+    pub(super) async fn completion_target(&self, call: &Call, message: &Message) -> Result<Target, Failure> {
+        match text_at(message, &["ref", "type"])?.as_str() {
+            "ref/prompt" => self.renamed(call, message, &["ref", "name"]).await,
+            "ref/resource" => {
+                let uri = text_at(message, &["ref", "uri"])?;
+                Ok(Target::One(self.owner_of_resource(call, &uri).await?, message.clone()))
+            }
+            other => Err(Failure::new(Kind::InvalidParams, format!("unknown `params.ref.type`: {other}"))),
+        }
+    }
+
+    /// The owner of the tool or prompt named at `path`, and the message under the owner's own name for it.
+    pub(super) async fn renamed(
+        &self,
+        call: &Call,
+        message: &Message,
+        path: &[&str],
+    ) -> Result<Target, Failure> {
+        let name = text_at(message, path)?;
+        let (upstream, own) = self.owner_of(call, message, &name).await?;
+        let at = message.param(path).ok().flatten().expect("the name was just read there");
+        let message =
+            if own == name { message.clone() } else { message.spliced(vec![(at, json::quote(&own))]) };
+        Ok(Target::One(upstream, message))
+    }
+
+    async fn set_level(&self, call: &Call, message: &Message, session: &Session) -> Result<Reply, Failure> {
+        let level = text_at(message, &["level"])?;
+        if !LEVELS.contains(&level.as_str()) {
+            let what = format!("unknown level `{level}`: one of {}", LEVELS.join(", "));
+            return Err(Failure::new(Kind::InvalidParams, what));
+        }
+        session.set_log_level(level);
+        let offering = self.offering(call, "logging").await;
+        let asks = offering.into_iter().map(|upstream| async {
+            // One that fails now gets the level when its session is opened again.
+            if let Ok(reply) = self.next.ask(call.clone(), upstream).await {
+                let _ = read_response(reply).await;
+            }
+        });
+        futures_util::future::join_all(asks).await;
+        Ok(Reply::json(rpc::result(message.id().unwrap_or_default(), b"{}")))
+    }
+
+    async fn notification(
+        &self,
+        call: &Call,
+        message: &Message,
+        session: &Session,
+    ) -> Result<Reply, Failure> {
+        let concerned: Vec<Arc<Upstream>> = match message.method() {
+            // Each upstream session completed its own handshake.
+            method::INITIALIZED => Vec::new(),
+            method::CANCELLED => requests::cancelled(call, session, message).into_iter().collect(),
+            method::PROGRESS => {
+                let waiting = requests::State::of(session).waiting();
+                waiting.iter().filter_map(|key| by_key(&call.plan, key)).collect()
+            }
+            _ => call.plan.upstreams.clone(),
+        };
+        let tells = concerned.into_iter().map(|upstream| self.next.ask(call.clone(), upstream));
+        for told in futures_util::future::join_all(tells).await {
+            if let Err(failure) = told {
+                tracing::debug!(
+                    method = message.method(),
+                    error = failure.chain(),
+                    "notification not delivered"
+                );
+            }
+        }
+        Ok(Reply::accepted())
+    }
+}
+
+/// Who is meant by a request.
+pub(super) enum Target {
+    /// Everybody: a list.
+    List(&'static str),
+    /// One upstream, with the message as it knows it.
+    One(Arc<Upstream>, Message),
+    /// The router cannot tell.
+    Unknown,
+}
+
+/// A string in `params` that must be there.
+pub(super) fn text_at(message: &Message, path: &[&str]) -> Result<String, Failure> {
+    match message.param_str(path) {
+        Ok(Some(text)) => Ok(text.into_owned()),
+        Ok(None) => {
+            Err(Failure::new(Kind::InvalidParams, format!("`params.{}` must be a string", path.join("."))))
+        }
+        Err(malformed) => Err(Failure::new(Kind::InvalidParams, malformed.0)),
+    }
+}

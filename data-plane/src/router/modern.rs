@@ -1,0 +1,78 @@
+//! Modern calls on the aggregated route.
+
+use super::{
+    Router, capabilities,
+    legacy::{Target, text_at},
+    merge,
+};
+use crate::{
+    call::{Ask, Call, Reply, Upstreams},
+    failure::{Failure, Kind},
+    mcp::{self, Message, header, method, rpc},
+};
+
+impl<N: Upstreams> Router<N> {
+    pub(super) async fn modern(&self, call: Call) -> Result<Reply, Failure> {
+        let Ask::Message(message) = &call.ask else {
+            return Err(Failure::new(Kind::InvalidRequest, "modern clients only POST"));
+        };
+        let message = message.clone();
+        if message.kind() != mcp::Kind::Request {
+            // Nothing a modern client notifies over HTTP concerns an upstream (2026-07-28, "cancellation").
+            return Ok(Reply::accepted());
+        }
+        let target = match message.method() {
+            method::DISCOVER => return self.discover(&call, &message).await,
+            method::LISTEN => return self.listen(&call, &message).await,
+            method::TOOLS_LIST => Target::List(method::TOOLS_LIST),
+            method::PROMPTS_LIST => Target::List(method::PROMPTS_LIST),
+            method::RESOURCES_LIST => Target::List(method::RESOURCES_LIST),
+            method::TEMPLATES_LIST => Target::List(method::TEMPLATES_LIST),
+            method::TOOLS_CALL | method::PROMPTS_GET => self.renamed(&call, &message, &["name"]).await?,
+            method::RESOURCES_READ => Target::One(
+                self.owner_of_resource(&call, &text_at(&message, &["uri"])?).await?,
+                message.clone(),
+            ),
+            method::COMPLETE => self.completion_target(&call, &message).await?,
+            removed if method::REMOVED.contains(&removed) => {
+                return Err(Failure::new(Kind::UnknownMethod, format!("Method not found: {removed}")));
+            }
+            _ => Target::Unknown,
+        };
+        match target {
+            Target::List(list) => self.list(&call, &message, list).await,
+            Target::Unknown => self.unknown(&call, &message).await,
+            Target::One(upstream, message) => {
+                let mut call = call.with_message(message.clone());
+                renamed_header(&mut call, &message)?;
+                let name = upstream.clone();
+                self.next.ask(call, upstream).await.map_err(|failure| match failure.kind {
+                    Kind::WrongEra => merge::wrong_era(&name, failure),
+                    _ => failure,
+                })
+            }
+        }
+    }
+
+    async fn discover(&self, call: &Call, message: &Message) -> Result<Reply, Failure> {
+        let handshakes = self.handshakes(call).await;
+        for (upstream, handshake) in &handshakes {
+            if let Err(failure) = handshake
+                && failure.kind == Kind::WrongEra
+            {
+                let failure = Failure::new(Kind::WrongEra, failure.public().to_owned());
+                return Err(merge::wrong_era(upstream, failure));
+            }
+        }
+        let result = capabilities::discover_result(&handshakes);
+        Ok(Reply::json(rpc::result(message.id().unwrap_or_default(), &result)))
+    }
+}
+
+/// The header repeats the body, also after a rename.
+fn renamed_header(call: &mut Call, message: &Message) -> Result<(), Failure> {
+    if let Some(key) = method::named_by(message.method()) {
+        call.headers.insert(header::NAME, header::encode(&text_at(message, &[key])?));
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Requests that servers send to a client: their ids are each server's own, so on a stream that many share
+//! they get ids of the gateway, and the client's answers find their way back.
+
+use super::by_key;
+use crate::{
+    call::{Call, Messages, Session, Upstreams},
+    failure::Failure,
+    mcp::{Kind, Message, json, method},
+    plan::{Key, Upstream},
+};
+use futures_util::StreamExt as _;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Server requests that one session may have open.
+const OPEN_MAX: usize = 1024;
+
+/// What the router keeps for a session.
+#[derive(Default)]
+pub(super) struct State {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Requests of servers, by the id they have towards the client.
+    asked: HashMap<u64, (Key, Vec<u8>)>,
+    last: u64,
+    /// Requests of the client, by their raw id.
+    calls: HashMap<Vec<u8>, Key>,
+}
+
+impl State {
+    pub(super) fn of(session: &Session) -> &Self {
+        session.router_state()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message of a server as the client may see it; `None`: not at all.
+    pub(super) fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
+        match (message.kind(), message.method()) {
+            (Kind::Request, _) => {
+                let mut inner = self.lock();
+                if inner.asked.len() >= OPEN_MAX {
+                    tracing::warn!(
+                        "a client leaves too many requests of its servers unanswered; one is dropped"
+                    );
+                    return None;
+                }
+                inner.last += 1;
+                let id = inner.last;
+                inner.asked.insert(id, (*upstream, message.id().unwrap_or_default().to_vec()));
+                Some(message.with_id(id.to_string().as_bytes()))
+            }
+            (Kind::Notification, method::CANCELLED) => {
+                let at = message.param(&["requestId"]).ok().flatten()?;
+                let theirs = &message.bytes()[at.clone()];
+                let mut inner = self.lock();
+                let ours = inner
+                    .asked
+                    .iter()
+                    .find(|(_, (key, id))| key == upstream && id == theirs)
+                    .map(|(id, _)| *id)?;
+                inner.asked.remove(&ours);
+                Some(message.spliced(vec![(at, ours.to_string().into_bytes())]))
+            }
+            _ => Some(message),
+        }
+    }
+
+    /// Whose request a client's response answers, and under which id the server knows it.
+    pub(super) fn inward(&self, response: &Message) -> Option<(Key, Message)> {
+        let id = std::str::from_utf8(response.id()?).ok()?.parse::<u64>().ok()?;
+        let (key, theirs) = self.lock().asked.remove(&id)?;
+        Some((key, response.with_id(&theirs)))
+    }
+
+    /// The upstreams that wait for an answer of the client.
+    pub(super) fn waiting(&self) -> Vec<Key> {
+        let mut keys: Vec<_> = self.lock().asked.values().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Who is at work on the client's request with this raw id.
+    pub(super) fn worker_of(&self, id: &[u8]) -> Option<Key> {
+        self.lock().calls.get(id).copied()
+    }
+}
+
+/// A client's request, known by its id for as long as it is at work.
+struct Working {
+    session: Arc<Session>,
+    id: Vec<u8>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        State::of(&self.session).lock().calls.remove(&self.id);
+    }
+}
+
+/// Sends a request of a session and gives its messages with the servers' requests renumbered. Meanwhile
+/// `notifications/cancelled` finds it.
+pub(super) async fn tracked<N: Upstreams>(
+    next: &N,
+    call: Call,
+    upstream: Arc<Upstream>,
+    session: &Arc<Session>,
+) -> Result<crate::call::Reply, Failure> {
+    let key = upstream.key;
+    let id = match &call.ask {
+        crate::call::Ask::Message(message) => message.id().unwrap_or_default().to_vec(),
+        _ => Vec::new(),
+    };
+    State::of(session).lock().calls.insert(id.clone(), key);
+    let working = Working { session: session.clone(), id };
+    let mut reply = next.ask(call, upstream).await?;
+    reply.body = match reply.body {
+        crate::call::Body::Messages(messages) => {
+            crate::call::Body::Messages(renumbered(messages, working, key))
+        }
+        // One JSON answer: no requests in it, and it is at work no longer than it takes to arrive.
+        other => other,
+    };
+    Ok(reply)
+}
+
+fn renumbered(messages: Messages, working: Working, key: Key) -> Messages {
+    messages
+        .filter_map(move |message| {
+            let message = match message {
+                Ok(message) => State::of(&working.session).outward(&key, message).map(Ok),
+                Err(failure) => Some(Err(failure)),
+            };
+            async move { message }
+        })
+        .boxed()
+}
+
+/// The upstream of a client's response and the response as it knows it.
+pub(super) fn answered(
+    call: &Call,
+    session: &Session,
+    response: &Message,
+) -> Option<(Arc<Upstream>, Message)> {
+    let (key, response) = State::of(session).inward(response)?;
+    Some((by_key(&call.plan, &key)?, response))
+}
+
+/// The upstream that a client's `notifications/cancelled` concerns.
+pub(super) fn cancelled(call: &Call, session: &Session, notification: &Message) -> Option<Arc<Upstream>> {
+    let at: json::Span = notification.param(&["requestId"]).ok().flatten()?;
+    let key = State::of(session).worker_of(&notification.bytes()[at])?;
+    by_key(&call.plan, &key)
+}

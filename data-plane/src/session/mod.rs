@@ -1,0 +1,195 @@
+//! WHO IS ASKING: the sessions of legacy clients. Mints their ids, finds them again, gives each its one GET
+//! stream, ends them when the client says so, falls silent, or its upstream is gone.
+//!
+//! It must never look into a message beyond `initialize`, nor know what its upstreams are.
+
+mod lease;
+mod table;
+
+use crate::{
+    call::{Ask, Call, Caller, Handle, Reply, Route, Session},
+    context::Context,
+    failure::{Failure, Kind},
+    mcp::{self, Message, era, header, method},
+    plan::{Key, Plan},
+};
+use http::{HeaderValue, StatusCode};
+use o1_process::OnExit;
+use std::{sync::Arc, time::Duration};
+use table::Table;
+use tokio::time::Instant;
+
+/// How often silent sessions are looked for.
+const REAP_EVERY: Duration = Duration::from_secs(5);
+
+/// The layer.
+pub struct Sessions<N> {
+    context: Context,
+    next: N,
+    table: Table,
+}
+
+impl<N: Handle> Sessions<N> {
+    /// The layer over `next`. From now on it ends sessions that are silent or whose upstream is gone.
+    #[must_use]
+    pub fn new(context: &Context, next: N) -> Arc<Self> {
+        let sessions = Arc::new(Self { context: context.clone(), next, table: Table::new(&context.metrics) });
+        let (reaper, stopping, mut plans) =
+            (sessions.clone(), context.tasks.stopping(), context.current.watch());
+        context.tasks.spawn("sessions", OnExit::Shutdown, async move {
+            loop {
+                let plan = plans.borrow_and_update().clone();
+                reaper.reap(&plan).await;
+                tokio::select! {
+                    () = tokio::time::sleep(REAP_EVERY) => {}
+                    changed = plans.changed() => if changed.is_err() { break },
+                    () = stopping.cancelled() => break,
+                }
+            }
+            stopping.cancelled().await;
+            for session in reaper.table.drain() {
+                session.ended.cancel();
+            }
+        });
+        sessions
+    }
+
+    async fn reap(&self, plan: &Arc<Plan>) {
+        let now = Instant::now();
+        for session in self.table.all() {
+            let silent = session.idle(now) >= plan.clients.session_idle;
+            let orphaned =
+                session.upstream.is_some_and(|key| plan.upstreams.iter().all(|one| one.key != key));
+            if silent || orphaned {
+                self.end(&session, plan).await;
+            }
+        }
+    }
+
+    /// Takes a session out and lets the upstreams know.
+    async fn end(&self, session: &Arc<Session>, plan: &Arc<Plan>) {
+        self.table.remove(&session.id);
+        session.ended.cancel();
+        let route = match session.upstream {
+            None => Route::All,
+            Some(key) => match plan.upstreams.iter().find(|one| one.key == key) {
+                Some(upstream) => Route::One(upstream.clone()),
+                None => return, // its upstream is gone, and with it the upstream's session
+            },
+        };
+        let caller = Caller::Legacy(Some(session.clone()));
+        let call = Call { plan: plan.clone(), route, caller, ask: Ask::End, headers: http::HeaderMap::new() };
+        let limit = Duration::from_secs(5);
+        if tokio::time::timeout(limit, self.next.handle(call)).await.is_err() {
+            tracing::debug!("an upstream did not confirm the end of a session in time");
+        }
+    }
+
+    async fn legacy(&self, mut call: Call) -> Result<Reply, Failure> {
+        let named = call.headers.remove(header::SESSION_ID);
+        if let Ask::Message(message) = &call.ask
+            && message.kind() == mcp::Kind::Request
+            && message.method() == method::INITIALIZE
+        {
+            let message = message.clone();
+            return self.initialize(call, &message).await;
+        }
+        let Some(named) = named else {
+            // Servers without sessions exist; only a route that passes bytes through can leave it to them.
+            return match &call.route {
+                Route::One(upstream) if upstream.is_http() => self.next.handle(call).await,
+                _ => Err(Failure::new(
+                    Kind::MissingSession,
+                    "this route needs a session: send `initialize` first, then its Mcp-Session-Id",
+                )),
+            };
+        };
+        let session = self.find(&named, &call)?;
+        session.touch(Instant::now());
+        call.caller = Caller::Legacy(Some(session.clone()));
+        match &call.ask {
+            Ask::Stream => self.stream(call, session).await,
+            Ask::End => {
+                let plan = call.plan.clone();
+                self.end(&session, &plan).await;
+                Ok(Reply { status: StatusCode::OK, ..Reply::accepted() })
+            }
+            Ask::Message(_) => {
+                let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
+                let reply = self.next.handle(call).await?;
+                session.touch(Instant::now());
+                if relayed && reply.status == StatusCode::NOT_FOUND {
+                    // The upstream forgot the session; the client will start over with another.
+                    self.table.remove(&session.id);
+                    session.ended.cancel();
+                }
+                Ok(reply)
+            }
+        }
+    }
+
+    async fn initialize(&self, mut call: Call, message: &Message) -> Result<Reply, Failure> {
+        if self.context.readiness.is_draining() {
+            return Err(Failure::new(Kind::Draining, "this node is going away: connect again"));
+        }
+        if self.table.len() >= call.plan.clients.max_sessions as usize {
+            return Err(Failure::new(Kind::TooManySessions, "this node holds as many sessions as it may"));
+        }
+        let asked = message
+            .param_str(&["protocolVersion"])
+            .map_err(|malformed| Failure::new(Kind::InvalidParams, malformed.0))?;
+        let version = era::negotiate(&asked.unwrap_or_default());
+        let upstream: Option<Key> = match &call.route {
+            Route::All => None,
+            Route::One(upstream) => Some(upstream.key),
+        };
+        let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
+        let session = Arc::new(Session::new(table::mint(), message.clone(), version, upstream));
+        call.caller = Caller::Legacy(Some(session.clone()));
+        let mut reply = self.next.handle(call).await?;
+        // A server behind a transparent route decides itself whether it has sessions.
+        if reply.status.is_success() && (!relayed || reply.headers.contains_key(header::SESSION_ID)) {
+            let id = HeaderValue::from_str(&session.id).expect("our ids are hexadecimal");
+            reply.headers.insert(header::SESSION_ID, id);
+            self.table.insert(session);
+        }
+        Ok(reply)
+    }
+
+    async fn stream(&self, call: Call, session: Arc<Session>) -> Result<Reply, Failure> {
+        let Some(lease) = lease::Lease::take(&session) else {
+            return Err(Failure::new(Kind::StreamTaken, "this session has its GET stream already"));
+        };
+        let reply = self.next.handle(call).await?;
+        Ok(lease::held(reply, lease))
+    }
+
+    /// A session of this route; any other is as unknown as one that never was.
+    fn find(&self, named: &HeaderValue, call: &Call) -> Result<Arc<Session>, Failure> {
+        let unknown = || {
+            Failure::new(
+                Kind::UnknownSession,
+                "unknown or ended session: send `initialize` without Mcp-Session-Id",
+            )
+        };
+        let session = named.to_str().ok().and_then(|id| self.table.get(id)).ok_or_else(unknown)?;
+        let fits = match &call.route {
+            Route::All => session.upstream.is_none(),
+            Route::One(upstream) => session.upstream == Some(upstream.key),
+        };
+        if fits { Ok(session) } else { Err(unknown()) }
+    }
+}
+
+impl<N: Handle> Handle for Sessions<N> {
+    async fn handle(&self, mut call: Call) -> Result<Reply, Failure> {
+        match call.caller {
+            Caller::Legacy(_) => self.legacy(call).await,
+            Caller::Modern => {
+                // No session in this era: a stray id is ignored (2026-07-28, Streamable HTTP).
+                call.headers.remove(header::SESSION_ID);
+                self.next.handle(call).await
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One request that is out: how long it may take, and what is counted when it ends.
+
+use super::{inspect::Inspect, messages, passing, runtime::Runtime};
+use crate::{
+    call::{Backend, Body, Reply, Session},
+    context::Context,
+    failure::{Failure, Kind},
+    mcp::{Message, era, json::quote, method, rpc},
+    metrics::InFlight,
+};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Tells the server that nobody waits any more.
+pub(super) type OnTimeout = Box<dyn FnOnce() + Send>;
+
+/// A request, from before it is sent until its answer is complete.
+pub(super) struct Guard {
+    inflight: InFlight,
+    /// The raw id, for an error of our own in the middle of an event stream.
+    pub(super) id: Vec<u8>,
+    pub(super) idle: Duration,
+    pub(super) deadline: Instant,
+    on_timeout: Option<OnTimeout>,
+    /// Keeps the upstream's processes until the answer is complete.
+    _hold: Arc<dyn Send + Sync>,
+}
+
+impl Guard {
+    pub(super) fn new<B: Backend>(
+        runtime: &Arc<Runtime<B>>,
+        message: &Message,
+        on_timeout: Option<OnTimeout>,
+    ) -> Self {
+        Self {
+            inflight: runtime.metrics.begin(message.bytes().len()),
+            id: message.id().unwrap_or_default().to_vec(),
+            idle: runtime.upstream.timeouts.idle,
+            deadline: Instant::now() + runtime.upstream.timeouts.total,
+            on_timeout,
+            _hold: runtime.clone(),
+        }
+    }
+
+    /// Waits for the head of the answer and watches over the rest of it.
+    pub(super) async fn answer(
+        self,
+        exchange: impl Future<Output = Result<Reply, Failure>>,
+    ) -> Result<Reply, Failure> {
+        match tokio::time::timeout_at(self.next_limit(), exchange).await {
+            Err(_) => Err(self.out_of_time()),
+            Ok(Err(failure)) => {
+                self.fail(&failure);
+                Err(failure)
+            }
+            Ok(Ok(reply)) => Ok(self.watch(reply)),
+        }
+    }
+
+    /// The moment at which the present silence, or the call as a whole, has lasted too long.
+    pub(super) fn next_limit(&self) -> Instant {
+        self.deadline.min(Instant::now() + self.idle)
+    }
+
+    /// Bytes of the answer arrived.
+    pub(super) fn received(&self, bytes: usize) {
+        self.inflight.upstream().received(bytes);
+    }
+
+    /// The answer is complete.
+    pub(super) fn finish(self, application_error: bool) {
+        self.inflight.answered(application_error);
+    }
+
+    /// There will be no answer. A session that is lost is opened again; a server that lives in another era
+    /// did nothing wrong.
+    pub(super) fn fail(self, failure: &Failure) {
+        if matches!(failure.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol) {
+            self.inflight.failed(failure);
+        }
+    }
+
+    /// Ends the call because its time is over.
+    pub(super) fn out_of_time(mut self) -> Failure {
+        if let Some(tell) = self.on_timeout.take() {
+            tell();
+        }
+        let failure =
+            Failure::new(Kind::Timeout, "the upstream did not answer in time; the call may have run");
+        self.fail(&failure);
+        failure
+    }
+
+    fn watch(self, reply: Reply) -> Reply {
+        if reply.status.is_server_error() {
+            let kind = if reply.status.as_u16() >= 502 { Kind::Unreachable } else { Kind::Protocol };
+            self.fail(&Failure::new(kind, format!("the upstream answered HTTP {}", reply.status)));
+            return reply;
+        }
+        let events = reply.is_event_stream();
+        let body = match reply.body {
+            Body::Empty => {
+                self.finish(false);
+                Body::Empty
+            }
+            Body::Full(bytes) => {
+                self.received(bytes.len());
+                let mut inspect = Inspect::new(false);
+                inspect.push(&bytes);
+                self.finish(inspect.finish());
+                Body::Full(bytes)
+            }
+            Body::Bytes(body) => Body::Bytes(passing::Answer::new(body, self, events).boxed_unsync()),
+            Body::Messages(stream) => Body::Messages(messages::watched(stream, self)),
+        };
+        Reply { status: reply.status, headers: reply.headers, body }
+    }
+}
+
+/// A stream that has no end of its own: it ends when its upstream goes, its session is over or the process
+/// stops, with `farewell` as its last event.
+pub(super) fn stream<B: Backend>(
+    reply: Reply,
+    runtime: &Arc<Runtime<B>>,
+    context: &Context,
+    session: Option<&Session>,
+    farewell: Option<Bytes>,
+) -> Reply {
+    if !reply.status.is_success() {
+        return reply;
+    }
+    let mut ends = vec![runtime.retired.clone(), context.tasks.stopping()];
+    ends.extend(session.map(|session| session.ended.clone()));
+    let body = match reply.body {
+        Body::Bytes(body) => Body::Bytes(passing::Stream::new(body, any(ends), farewell).boxed_unsync()),
+        Body::Messages(stream) => Body::Messages(messages::until(stream, any(ends), farewell)),
+        other => other,
+    };
+    Reply { status: reply.status, headers: reply.headers, body }
+}
+
+async fn any(tokens: Vec<CancellationToken>) {
+    let waits = tokens.into_iter().map(|token| Box::pin(token.cancelled_owned()));
+    futures_util::future::select_all(waits).await;
+}
+
+/// The last message of a `subscriptions/listen` stream that the server ends (2026-07-28, "subscriptions").
+pub(super) fn listen_farewell(request: &Message) -> Option<Bytes> {
+    let id = request.id()?;
+    let subscription = String::from_utf8_lossy(id);
+    let result =
+        format!(r#"{{"resultType":"complete","_meta":{{"{}":{subscription}}}}}"#, era::META_SUBSCRIPTION);
+    Some(rpc::result(id, result.as_bytes()))
+}
+
+/// `notifications/cancelled` for a request.
+pub(super) fn cancelled(request: &Message) -> Option<Message> {
+    let mut params = br#"{"requestId":"#.to_vec();
+    params.extend_from_slice(request.id()?);
+    params.extend_from_slice(br#","reason":"#);
+    params.extend_from_slice(&quote("timed out"));
+    params.push(b'}');
+    Message::parse(&rpc::notification(method::CANCELLED, Some(&params))).ok()
+}

@@ -1,0 +1,181 @@
+//! Legacy calls of a client session to one of its upstream sessions, which the gateway opens when it is first
+//! needed and again when the upstream has lost it.
+
+use super::{
+    guard::{self, Guard},
+    runtime::Runtime,
+};
+use crate::{
+    call::{Ask, Backend, Call, Connect, Link, Reply, Session, read_response},
+    context::Context,
+    failure::{Failure, Kind},
+    mcp::{self, Era, Message, json, method, rpc},
+    plan::Key,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The upstream sessions of one client session.
+struct Links<L> {
+    by_upstream: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Option<L>>>>>,
+}
+
+impl<L> Default for Links<L> {
+    fn default() -> Self {
+        Self { by_upstream: Mutex::default() }
+    }
+}
+
+type LinkOf<C> = <<C as Connect>::Backend as Backend>::Link;
+
+/// The session's link to an upstream, opened if need be.
+pub(super) async fn link<C: Connect>(
+    runtime: &Arc<Runtime<C::Backend>>,
+    session: &Session,
+) -> Result<LinkOf<C>, Failure> {
+    let slot = {
+        let links = session.upstream_state::<Links<LinkOf<C>>>();
+        let mut by_upstream = links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        by_upstream.entry(runtime.upstream.key).or_default().clone()
+    };
+    // Held while opening, so that concurrent calls of a session open one upstream session, not many.
+    let mut slot = slot.lock().await;
+    if let Some(link) = slot.as_ref().filter(|link| link.is_open()) {
+        return Ok(link.clone());
+    }
+    let link = open(runtime, session).await.inspect_err(|failure| runtime.note(failure))?;
+    runtime.metrics.reached();
+    runtime.metrics.spoke(Era::Legacy);
+    *slot = Some(link.clone());
+    Ok(link)
+}
+
+/// Tries the endpoints one after the other: a handshake that failed has done nothing.
+async fn open<B: Backend>(runtime: &Runtime<B>, session: &Session) -> Result<B::Link, Failure> {
+    let (first, count) = (runtime.pick(), runtime.endpoints().len());
+    let mut last = None;
+    for at in 0..count {
+        match runtime.endpoint_at((first + at) % count).open(&session.initialize).await {
+            Ok(link) => {
+                if let Some(level) = session.log_level() {
+                    set_level(&link, &level, runtime.upstream.timeouts.connect).await;
+                }
+                return Ok(link);
+            }
+            Err(failure) => last = Some(failure),
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
+}
+
+/// A session opened late gets the level its client set before.
+async fn set_level<L: Link>(link: &L, level: &str, limit: Duration) {
+    let mut params = br#"{"level":"#.to_vec();
+    params.extend_from_slice(&json::quote(level));
+    params.push(b'}');
+    let request = Message::parse(&rpc::request(b"\"o1-level\"", method::SET_LEVEL, &params))
+        .expect("a request of our own is a message");
+    let answered = async { read_response(link.ask(&request).await?).await };
+    // A server without logging answers with an error: there is nothing to set then.
+    let _ = tokio::time::timeout(limit, answered).await;
+}
+
+/// A call of a session that lives through a link.
+pub(super) async fn ask<C: Connect>(
+    context: &Context,
+    runtime: &Arc<Runtime<C::Backend>>,
+    call: &Call,
+    session: &Arc<Session>,
+) -> Result<Reply, Failure> {
+    match &call.ask {
+        Ask::Message(message) if message.method() == method::INITIALIZE => {
+            let link = link::<C>(runtime, session).await?;
+            let id = message.id().unwrap_or_default();
+            Ok(Reply::json(answer_of(link.handshake(), id, session.version).bytes().clone()))
+        }
+        Ask::Message(message) if message.kind() == mcp::Kind::Request => {
+            request::<C>(context, runtime, session, message).await
+        }
+        Ask::Message(message) => {
+            // The link completed its handshake when it was opened; what it never opened, nobody waits for.
+            if message.method() != method::INITIALIZED
+                && let Some(link) = opened::<C>(runtime, session)
+            {
+                link.tell(message).await?;
+            }
+            Ok(Reply::accepted())
+        }
+        Ask::Stream => {
+            let reply = link::<C>(runtime, session).await?.stream().await?;
+            Ok(guard::stream(reply, runtime, context, Some(session), None))
+        }
+        Ask::End => {
+            if let Some(link) = opened::<C>(runtime, session) {
+                link.close().await;
+            }
+            Ok(Reply::accepted())
+        }
+    }
+}
+
+async fn request<C: Connect>(
+    context: &Context,
+    runtime: &Arc<Runtime<C::Backend>>,
+    session: &Session,
+    message: &Message,
+) -> Result<Reply, Failure> {
+    let mut reopened = false;
+    loop {
+        let link = link::<C>(runtime, session).await?;
+        let on_timeout = cancel(context, &link, message, runtime.upstream.timeouts.connect);
+        match Guard::new(runtime, message, on_timeout).answer(link.ask(message)).await {
+            // The server did not know the session, so it cannot have run the call.
+            Err(failure) if failure.kind == Kind::SessionLost && !reopened => {
+                tracing::info!(upstream = runtime.upstream.name, "upstream session lost, opening another");
+                reopened = true;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn cancel<L: Link>(
+    context: &Context,
+    link: &L,
+    message: &Message,
+    limit: Duration,
+) -> Option<guard::OnTimeout> {
+    let note = guard::cancelled(message)?;
+    let (tasks, link) = (context.tasks.clone(), link.clone());
+    Some(Box::new(move || {
+        tasks.spawn("cancel a timed-out call", o1_process::OnExit::Quiet, async move {
+            let _ = tokio::time::timeout(limit, link.tell(&note)).await;
+        });
+    }))
+}
+
+/// The link, if it is open and nobody is opening it.
+fn opened<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Option<LinkOf<C>> {
+    let links = session.upstream_state::<Links<LinkOf<C>>>();
+    let slot =
+        links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner).get(&runtime.upstream.key)?.clone();
+    let link = slot.try_lock().ok()?.clone()?;
+    link.is_open().then_some(link)
+}
+
+/// The handshake as one client's answer: its own id, and the revision negotiated with this client.
+fn answer_of(handshake: &Message, id: &[u8], version: &str) -> Message {
+    let mut edits = Vec::new();
+    if let Some(at) = handshake.id_span() {
+        edits.push((at, id.to_vec()));
+    }
+    if let Some(result) = handshake.result()
+        && let Ok(Some(at)) = json::find(handshake.bytes(), &result, &["protocolVersion"])
+    {
+        edits.push((at, json::quote(version)));
+    }
+    handshake.spliced(edits)
+}

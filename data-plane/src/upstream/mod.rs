@@ -1,0 +1,110 @@
+//! WHICH ENDPOINT, HOW LONG: picks the endpoint of an upstream for a call, keeps the upstream sessions of a
+//! client session, bounds the time a call may take and counts what came of it.
+//!
+//! It must never look at names or rewrite messages (the router did), and never send a request twice unless
+//! the server is known not to have seen it.
+
+mod guard;
+mod inspect;
+mod linked;
+mod messages;
+mod passing;
+mod relay;
+mod runtime;
+mod watch;
+
+use crate::{
+    call::{Ask, Call, Caller, Connect, Handle, Reply, Route, Upstreams},
+    context::Context,
+    failure::{Failure, Kind},
+    mcp::{self, Era, Message, method},
+    plan,
+};
+use runtime::{Runtime, Runtimes};
+use std::sync::Arc;
+
+/// The layer.
+pub struct Upstream<C: Connect> {
+    context: Context,
+    runtimes: Arc<Runtimes<C>>,
+}
+
+impl<C: Connect> Upstream<C> {
+    /// The layer over `connect`. Follows the plan from now on: new upstreams are tried in the background,
+    /// removed ones end once their calls have.
+    #[must_use]
+    pub fn new(context: &Context, connect: C) -> Self {
+        let runtimes = Arc::new(Runtimes::new(context, connect));
+        watch::start(context, &runtimes);
+        Self { context: context.clone(), runtimes }
+    }
+
+    async fn modern(
+        &self,
+        call: &Call,
+        message: &Message,
+        runtime: &Arc<Runtime<C::Backend>>,
+    ) -> Result<Reply, Failure> {
+        use crate::call::Backend as _;
+        let backend = runtime.endpoint();
+        if message.kind() != mcp::Kind::Request {
+            return backend.ask(message, &call.headers).await;
+        }
+        if message.method() == method::LISTEN {
+            let reply =
+                backend.ask(message, &call.headers).await.inspect_err(|failure| runtime.note(failure))?;
+            return Ok(guard::stream(reply, runtime, &self.context, None, guard::listen_farewell(message)));
+        }
+        let guard = guard::Guard::new(runtime, message, None);
+        guard.answer(backend.ask(message, &call.headers)).await.inspect(|reply| {
+            if reply.status.is_success() {
+                runtime.metrics.spoke(Era::Modern);
+            }
+        })
+    }
+}
+
+impl<C: Connect> Upstreams for Upstream<C> {
+    async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
+        let runtime = self.runtimes.get(&upstream)?;
+        match (&call.caller, &call.ask) {
+            (Caller::Modern, Ask::Message(message)) => self.modern(&call, message, &runtime).await,
+            (Caller::Modern, _) => Err(Failure::new(Kind::InvalidRequest, "modern clients only POST")),
+            (Caller::Legacy(session), _) if relay::fits(&call.route, &upstream) => {
+                relay::relay(&self.context, &runtime, &call, session.as_deref()).await
+            }
+            (Caller::Legacy(Some(session)), _) => {
+                linked::ask::<C>(&self.context, &runtime, &call, session).await
+            }
+            (Caller::Legacy(None), _) => Err(Failure::new(
+                Kind::MissingSession,
+                "this route needs a session: send `initialize` first, then its Mcp-Session-Id",
+            )),
+        }
+    }
+
+    async fn handshake(&self, call: &Call, upstream: Arc<plan::Upstream>) -> Result<Message, Failure> {
+        let runtime = self.runtimes.get(&upstream)?;
+        match &call.caller {
+            Caller::Modern => runtime.discover().await,
+            Caller::Legacy(Some(session)) => {
+                use crate::call::Link as _;
+                Ok(linked::link::<C>(&runtime, session).await?.handshake().clone())
+            }
+            Caller::Legacy(None) => Err(Failure::new(Kind::MissingSession, "no session")),
+        }
+    }
+}
+
+impl<C: Connect> Handle for Upstream<C> {
+    /// For calls that name their upstream by their route.
+    async fn handle(&self, call: Call) -> Result<Reply, Failure> {
+        match &call.route {
+            Route::One(upstream) => {
+                let upstream = upstream.clone();
+                self.ask(call, upstream).await
+            }
+            Route::All => Err(Failure::new(Kind::Internal, "the router names an upstream for each call")),
+        }
+    }
+}

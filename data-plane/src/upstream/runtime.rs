@@ -1,0 +1,149 @@
+//! What outlives a plan: the backends of an upstream, by its key.
+
+use crate::{
+    call::{Backend, Connect},
+    context::Context,
+    current,
+    failure::{Failure, Kind},
+    mcp::{Era, Message},
+    metrics,
+    plan::{self, Key, Plan},
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How long an upstream's answer to `server/discover`, or its refusal, is taken for granted.
+const DISCOVER_FRESH: Duration = Duration::from_secs(30);
+
+/// One upstream, alive.
+pub(super) struct Runtime<B> {
+    pub(super) upstream: Arc<plan::Upstream>,
+    pub(super) metrics: Arc<metrics::Upstream>,
+    /// Cancelled when no plan serves it any more: streams end, sessions are over.
+    pub(super) retired: CancellationToken,
+    endpoints: Vec<B>,
+    next: AtomicUsize,
+    discovered: Mutex<Option<(Instant, Option<Message>)>>,
+}
+
+impl<B: Backend> Runtime<B> {
+    /// The endpoint for the next call: one after the other.
+    pub(super) fn endpoint(&self) -> &B {
+        &self.endpoints[self.pick()]
+    }
+
+    pub(super) fn pick(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len()
+    }
+
+    pub(super) fn endpoint_at(&self, at: usize) -> &B {
+        &self.endpoints[at]
+    }
+
+    pub(super) fn endpoints(&self) -> &[B] {
+        &self.endpoints
+    }
+
+    /// Remembers what a failure says about the upstream.
+    pub(super) fn note(&self, failure: &Failure) {
+        if matches!(failure.kind, Kind::Unreachable | Kind::Timeout) {
+            self.metrics.missed(failure);
+        }
+    }
+
+    /// Its answer to `server/discover`; concurrent callers share one request.
+    pub(super) async fn discover(&self) -> Result<Message, Failure> {
+        let mut discovered = self.discovered.lock().await;
+        if let Some((at, answer)) = &*discovered
+            && at.elapsed() < DISCOVER_FRESH
+        {
+            return answer.clone().ok_or_else(legacy_only);
+        }
+        match self.endpoint().discover().await {
+            Ok(answer) => {
+                self.metrics.reached();
+                self.metrics.spoke(Era::Modern);
+                *discovered = Some((Instant::now(), Some(answer.clone())));
+                Ok(answer)
+            }
+            Err(failure) if failure.kind == Kind::WrongEra => {
+                *discovered = Some((Instant::now(), None));
+                Err(legacy_only())
+            }
+            Err(failure) => {
+                self.note(&failure);
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn legacy_only() -> Failure {
+    Failure::new(Kind::WrongEra, "the upstream does not speak revision 2026-07-28")
+}
+
+/// Every upstream that a plan serves, and those whose calls are still ending.
+pub(super) struct Runtimes<C: Connect> {
+    connect: C,
+    current: current::Reader,
+    metrics: Arc<metrics::Metrics>,
+    by_key: RwLock<HashMap<Key, Arc<Runtime<C::Backend>>>>,
+}
+
+impl<C: Connect> Runtimes<C> {
+    pub(super) fn new(context: &Context, connect: C) -> Self {
+        Self {
+            connect,
+            current: context.current.clone(),
+            metrics: context.metrics.clone(),
+            by_key: RwLock::default(),
+        }
+    }
+
+    /// The runtime of an upstream that the plan in force serves.
+    pub(super) fn get(&self, upstream: &Arc<plan::Upstream>) -> Result<Arc<Runtime<C::Backend>>, Failure> {
+        if let Some(found) = self.by_key.read().unwrap_or_else(PoisonError::into_inner).get(&upstream.key) {
+            return Ok(found.clone());
+        }
+        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.current.plan().serves(upstream) {
+            return Err(Failure::new(
+                Kind::Unreachable,
+                "the upstream was removed or changed by a new configuration",
+            ));
+        }
+        Ok(by_key.entry(upstream.key).or_insert_with(|| Arc::new(self.start(upstream))).clone())
+    }
+
+    fn start(&self, upstream: &Arc<plan::Upstream>) -> Runtime<C::Backend> {
+        Runtime {
+            endpoints: (0..upstream.primary.len()).map(|at| self.connect.backend(upstream, at)).collect(),
+            metrics: self.metrics.upstream(&upstream.name),
+            upstream: upstream.clone(),
+            retired: CancellationToken::new(),
+            next: AtomicUsize::new(0),
+            discovered: Mutex::default(),
+        }
+    }
+
+    /// Takes out what `plan` does not serve.
+    pub(super) fn take_unserved(&self, plan: &Plan) -> Vec<Arc<Runtime<C::Backend>>> {
+        let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> =
+            by_key.iter().filter(|(_, one)| !plan.serves(&one.upstream)).map(|(key, _)| *key).collect();
+        gone.iter().filter_map(|key| by_key.remove(key)).collect()
+    }
+
+    /// Takes out everything.
+    pub(super) fn take_all(&self) -> Vec<Arc<Runtime<C::Backend>>> {
+        self.by_key.write().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, one)| one).collect()
+    }
+}

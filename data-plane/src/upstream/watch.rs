@@ -1,0 +1,131 @@
+//! Follows the plan: starts what is new, ends what is gone, and keeps trying what cannot be reached, for ever.
+
+use super::runtime::{Runtime, Runtimes};
+use crate::{
+    call::{Backend as _, Connect, Probe},
+    context::Context,
+    failure::{Failure, Kind},
+    mcp::Era,
+};
+use o1_process::{Backoff, OnExit, Tasks};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// How often a reachable upstream is looked at, to see whether traffic found it unreachable.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long the calls of a removed upstream may take to end before its processes do.
+const RETIRE_WITHIN: Duration = Duration::from_secs(30);
+
+pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) {
+    let (tasks, runtimes, mut plans) = (context.tasks.clone(), runtimes.clone(), context.current.watch());
+    let stopping = tasks.stopping();
+    context.tasks.spawn("upstreams", OnExit::Shutdown, async move {
+        let mut watched = HashSet::new();
+        loop {
+            let plan = plans.borrow_and_update().clone();
+            for gone in runtimes.take_unserved(&plan) {
+                watched.remove(&gone.upstream.key);
+                retire(&tasks, gone);
+            }
+            for upstream in &plan.upstreams {
+                if let Ok(runtime) = runtimes.get(upstream)
+                    && watched.insert(upstream.key)
+                {
+                    tasks.spawn(
+                        format!("upstream {}", upstream.name),
+                        OnExit::Quiet,
+                        keep_trying::<C>(runtime),
+                    );
+                }
+            }
+            tokio::select! {
+                changed = plans.changed() => if changed.is_err() { break },
+                () = stopping.cancelled() => break,
+            }
+        }
+        stopping.cancelled().await;
+        let all = runtimes.take_all();
+        futures_util::future::join_all(all.iter().map(|runtime| end(runtime, RETIRE_WITHIN))).await;
+    });
+}
+
+fn retire<B: crate::call::Backend>(tasks: &Tasks, runtime: Arc<Runtime<B>>) {
+    tracing::info!(upstream = runtime.upstream.name, "upstream removed or changed");
+    runtime.retired.cancel();
+    tasks.spawn(format!("upstream {} ends", runtime.upstream.name), OnExit::Quiet, async move {
+        end(&runtime, RETIRE_WITHIN).await;
+    });
+}
+
+/// Waits until only this reference is left, which calls hold too, and ends the processes.
+async fn end<B: crate::call::Backend>(runtime: &Arc<Runtime<B>>, within: Duration) {
+    runtime.retired.cancel();
+    let deadline = tokio::time::Instant::now() + within;
+    while Arc::strong_count(runtime) > 1 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for backend in runtime.endpoints() {
+        backend.stop().await;
+    }
+}
+
+/// Probes until the upstream is reached, and again whenever traffic finds that it is not.
+async fn keep_trying<C: Connect>(runtime: Arc<Runtime<C::Backend>>) {
+    let (name, retired) = (runtime.upstream.name.clone(), runtime.retired.clone());
+    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+    let mut told = None;
+    // A weak reference between two looks: a retired upstream ends when its calls have.
+    let weak = Arc::downgrade(&runtime);
+    drop(runtime);
+    while let Some(runtime) = weak.upgrade() {
+        let wait = if runtime.metrics.reach().reachable == Some(true) {
+            backoff.reset();
+            LOOK_EVERY
+        } else {
+            let found = tokio::select! {
+                found = probe::<C>(&runtime) => found,
+                () = retired.cancelled() => return,
+            };
+            if !found { backoff.next().max(Duration::from_millis(100)) } else { LOOK_EVERY }
+        };
+        let reach = runtime.metrics.reach();
+        if reach.reachable.is_some() && told != reach.reachable {
+            match reach.reachable {
+                Some(false) => {
+                    tracing::warn!(upstream = name, error = reach.error, "upstream cannot be reached")
+                }
+                _ => tracing::info!(upstream = name, "upstream reached"),
+            }
+            told = reach.reachable;
+        }
+        drop(runtime);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = retired.cancelled() => return,
+        }
+    }
+}
+
+async fn probe<C: Connect>(runtime: &Runtime<C::Backend>) -> bool {
+    let limit = runtime.upstream.timeouts.connect + Duration::from_secs(1);
+    let mut last = None;
+    for backend in runtime.endpoints() {
+        match tokio::time::timeout(limit, backend.probe()).await {
+            Ok(Ok(found)) => {
+                match found {
+                    Probe::Modern => runtime.metrics.spoke(Era::Modern),
+                    Probe::Legacy => runtime.metrics.spoke(Era::Legacy),
+                    Probe::Answers => {}
+                    Probe::Unknown => return true,
+                }
+                runtime.metrics.reached();
+                return true;
+            }
+            Ok(Err(failure)) => last = Some(failure),
+            Err(_) => last = Some(Failure::new(Kind::Timeout, "the upstream did not answer in time")),
+        }
+    }
+    if let Some(failure) = last {
+        runtime.metrics.missed(&failure);
+    }
+    false
+}
