@@ -4,7 +4,10 @@
 //! the lines; read the difference before you commit it.
 
 use super::{said, special};
-use crate::manifest::rules;
+use crate::{
+    convert,
+    manifest::{parse, rules},
+};
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
 struct Case {
@@ -76,6 +79,23 @@ fn every_rule_has_a_document_that_breaks_it() {
     let known: BTreeSet<_> = rules::ALL.iter().map(|rule| rule.id.to_owned()).collect();
     assert_eq!(exercised, known);
     assert_eq!(known.len(), rules::ALL.len(), "two rules have the same id");
+}
+
+#[test]
+fn what_is_accepted_survives_the_wire() {
+    let examples =
+        [include_str!("../../../../examples/full.yaml"), include_str!("../../../../examples/only1.yaml")];
+    let documents = files().into_iter().flat_map(|(_, cases)| cases).map(|case| case.document);
+    let accepted: Vec<_> = documents
+        .chain(examples.map(str::to_owned))
+        .filter_map(|document| parse("t.yaml", document.as_bytes()).ok())
+        .collect();
+    assert!(accepted.len() > 10, "only {} cases are valid", accepted.len());
+    for manifest in accepted {
+        let again =
+            convert::decode(&convert::encode(&manifest.fleet)).expect("what is accepted can be served");
+        assert_eq!(again, manifest.fleet);
+    }
 }
 
 #[test]
