@@ -1,1 +1,32 @@
-//! Empty for now.
+//! The whole, as clients and operators meet it: real binaries, raw bytes, nothing installed but Rust.
+
+#[cfg(test)]
+mod bytes;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod garbage;
+#[cfg(test)]
+mod headers;
+#[cfg(test)]
+mod nodes;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod stability;
+#[cfg(test)]
+mod stdio;
+
+/// A configuration of these upstreams, each as [`o1_tests::Backend::upstream`] writes one.
+#[cfg(test)]
+fn config<T: AsRef<str>>(upstreams: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::from("upstreams:\n");
+    for upstream in upstreams {
+        text.push_str(upstream.as_ref());
+    }
+    text
+}

@@ -320,7 +320,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8], silence: Duration) -> String
     // A peer that has read enough may close while this still writes.
     let _ = tokio::time::timeout(PATIENCE, socket.write_all(bytes)).await;
     let mut all = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     while let Ok(Ok(read @ 1..)) = tokio::time::timeout(silence, socket.read(&mut buffer)).await {
         all.extend_from_slice(&buffer[..read]);
     }

@@ -4,6 +4,7 @@
 use crate::wait::until;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::{
+    collections::VecDeque,
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -15,23 +16,23 @@ use std::{
 
 /// The last lines that a process wrote.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
+pub struct Log(Arc<Mutex<VecDeque<String>>>);
 
 impl Log {
-    const KEPT: usize = 2_000;
+    const KEPT: usize = 20_000;
 
     fn push(&self, line: String) {
         let mut lines = self.0.lock().expect("no holder of the log panics");
         if lines.len() == Self::KEPT {
-            lines.remove(0);
+            lines.pop_front();
         }
-        lines.push(line);
+        lines.push_back(line);
     }
 
     /// Everything that is kept.
     #[must_use]
     pub fn text(&self) -> String {
-        self.0.lock().expect("no holder of the log panics").join("\n")
+        self.0.lock().expect("no holder of the log panics").make_contiguous().join("\n")
     }
 
     /// The first line that satisfies the question.
@@ -204,4 +205,38 @@ fn parent(pid: i32) -> Option<i32> {
 #[must_use]
 pub fn is_alive(pid: i32) -> bool {
     parent(pid).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::until_true;
+
+    #[tokio::test]
+    async fn a_dropped_process_takes_its_group_along() {
+        let process = Process::start("sh", "/bin/sh".as_ref(), |command| {
+            command.args(["-c", "sleep 1000 & sleep 1000 & echo ready; wait"]);
+        });
+        until("its children", Duration::from_secs(10), || async {
+            process.stdout.find(|line| (line == "ready").then_some(()))
+        })
+        .await;
+        let children = process.descendants();
+        assert_eq!(children.len(), 2);
+        assert!(process.resident_bytes() > 0 && process.open_files() > 2);
+        drop(process);
+        for child in children {
+            until_true("a child to be gone", Duration::from_secs(10), || async { !is_alive(child) }).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_and_the_output_of_a_process_are_known() {
+        let mut process = Process::start("sh", "/bin/sh".as_ref(), |command| {
+            command.args(["-c", "cat; echo problem >&2; exit 7"]);
+        });
+        process.stdin().unwrap().write_all(b"from stdin\n").unwrap();
+        assert_eq!(process.exit(Duration::from_secs(10)).await.code(), Some(7));
+        assert_eq!(process.output().await, ("from stdin".to_owned(), "problem".to_owned()));
+    }
 }

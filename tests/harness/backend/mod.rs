@@ -2,6 +2,8 @@
 //! it was sent. [`serve`] is its side of the protocol.
 
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 use std::{
