@@ -282,3 +282,81 @@ fn is_token(raw: &[u8]) -> bool {
         [b'-', digits @ ..] | digits => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Message {
+        Message::parse(&Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn logging() -> Message {
+        parse(
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"io.modelcontextprotocol/logLevel":"info"}}}"#,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_request_never_talks_into_the_log_of_another() {
+        let now = Instant::now();
+        let mut calls = Calls::new("tested".to_owned(), Era::Modern, now);
+        let line =
+            parse(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#);
+        let cancelled = calls.open(&logging(), now).unwrap();
+        let mut other = calls.open(&logging(), now).unwrap();
+        let told = calls.cancel(cancelled.key, now).unwrap();
+        assert_eq!(told, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#);
+        assert!(calls.cancel(cancelled.key, now).is_none(), "told once");
+        for (when, arrives) in [(now, false), (now + ECHO, true)] {
+            assert!(matches!(calls.note(line.clone(), when), Noted::Done));
+            assert_eq!(other.replies.try_recv().is_ok(), arrives);
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_in_flight_are_bounded_and_abandoned_ones_make_room() {
+        let now = Instant::now();
+        let mut calls = Calls::new("tested".to_owned(), Era::Legacy, now);
+        let mut open: Vec<Opened> = (0..CALLS_MAX).map(|_| calls.open(&logging(), now).unwrap()).collect();
+        let full = calls.open(&logging(), now).err().unwrap();
+        assert_eq!(full.kind, Kind::Unreachable);
+        open.truncate(CALLS_MAX - 10);
+        calls.open(&logging(), now).unwrap();
+        assert_eq!(calls.len(), CALLS_MAX - 10 + 1);
+    }
+
+    #[tokio::test]
+    async fn ids_and_tokens_that_are_not_ours_are_nobodys() {
+        let now = Instant::now();
+        let mut calls = Calls::new("tested".to_owned(), Era::Modern, now);
+        let mut opened = calls.open(&logging(), now).unwrap();
+        for id in ["2", "\"1\"", "-1", "18446744073709551616"] {
+            assert!(calls.take(id.as_bytes()).is_none(), "{id}");
+        }
+        for params in [
+            r#"{"progressToken":1}"#, // a request that wants no progress
+            r#"{"progressToken":2}"#,
+            r#"{"progressToken":1,"progressToken":1}"#,
+            "[]",
+        ] {
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#);
+            assert!(matches!(calls.note(parse(&text), now), Noted::Done), "{params}");
+        }
+        assert!(opened.replies.try_recv().is_err());
+        // Only a subscription can be named as one.
+        let tagged = r#"{"jsonrpc":"2.0","method":"x","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":1}}}"#;
+        assert!(matches!(calls.note(parse(tagged), now), Noted::Done));
+        assert!(opened.replies.try_recv().is_err());
+        assert!(calls.take(b"1").is_some());
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        let now = Instant::now();
+        let mut calls = Calls::new("tested".to_owned(), Era::Legacy, now);
+        let twice = r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progressToken":2}}}"#;
+        assert_eq!(calls.open(&parse(twice), now).err().unwrap().kind, Kind::InvalidRequest);
+        assert_eq!(calls.len(), 0);
+    }
+}

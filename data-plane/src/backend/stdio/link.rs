@@ -95,7 +95,9 @@ enum Cause {
     Stalled,
     LineTooLong,
     /// The launcher could not become the program: see `process::exec_exit_code`.
-    NoProgram,
+    NoProgram {
+        found: bool,
+    },
 }
 
 /// Starts a process. It ends when the returned guard is dropped.
@@ -188,9 +190,10 @@ async fn run(ground: &Arc<Ground>, link: &Arc<Link>, mut process: Process, pipes
     }
     if let Cause::Exited(Some(status)) = cause
         && ground.spec.launcher.is_some()
-        && matches!(status.code(), Some(126 | 127))
+        && let Some(code @ (process::EXIT_NOT_FOUND | process::EXIT_CANNOT_RUN)) =
+            status.code().and_then(|code| u8::try_from(code).ok())
     {
-        cause = Cause::NoProgram;
+        cause = Cause::NoProgram { found: code != process::EXIT_NOT_FOUND };
         let _ = link.fault.set(cause);
     }
     if matches!(cause, Cause::Exited(_)) {
@@ -240,7 +243,8 @@ impl Cause {
                 (None, Some(signal)) => format!("ended (signal {signal})"),
                 (None, None) => "ended".to_owned(),
             },
-            Self::NoProgram => "cannot be started: the program is missing or cannot be run".to_owned(),
+            Self::NoProgram { found: false } => "cannot be started: there is no such program".to_owned(),
+            Self::NoProgram { found: true } => "cannot be started: the program cannot be run".to_owned(),
             Self::OutputClosed => "closed its output".to_owned(),
             Self::InputClosed => "closed its input".to_owned(),
             Self::Stalled => format!("read no input for {} s", outbox::STALL.as_secs()),
@@ -306,7 +310,7 @@ impl Link {
 
     /// True if the command itself is wrong, so that its end says nothing about a server.
     pub(super) fn has_no_program(&self) -> bool {
-        self.fault.get() == Some(&Cause::NoProgram)
+        matches!(self.fault.get(), Some(Cause::NoProgram { .. }))
     }
 
     /// Why nothing can be sent any more.

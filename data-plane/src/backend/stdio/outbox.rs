@@ -123,3 +123,74 @@ async fn flush(pipe: &mut (impl AsyncWrite + Unpin), text: &mut Vec<u8>) -> Resu
     text.shrink_to(BATCH_BYTES);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use o1_process::{OnExit, Tasks};
+    use tokio::{io::AsyncReadExt as _, sync::oneshot, time::Instant};
+
+    fn spawn_writer(
+        queue: Queue,
+        pipe: tokio::io::DuplexStream,
+    ) -> (CancellationToken, oneshot::Receiver<Ended>) {
+        let stop = CancellationToken::new();
+        let (ended, end) = oneshot::channel();
+        let token = stop.clone();
+        Tasks::new().spawn("writer", OnExit::Quiet, async move {
+            let _ = ended.send(queue.write(pipe, token).await);
+        });
+        (stop, end)
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_written_in_order_before_the_pipe_closes() {
+        let (outbox, queue) = new();
+        let (pipe, mut server) = tokio::io::duplex(7);
+        let mut expected = String::new();
+        for n in 0..200 {
+            let line = format!("line {n} {}", "x".repeat(n * 10));
+            expected.push_str(&line);
+            expected.push('\n');
+            if n % 2 == 0 {
+                outbox.push(line.into()).await.unwrap();
+            } else {
+                assert!(outbox.push_now(line.into()));
+            }
+        }
+        let (stop, end) = spawn_writer(queue, pipe);
+        stop.cancel();
+        let mut written = String::new();
+        server.read_to_string(&mut written).await.unwrap();
+        assert_eq!(written, expected);
+        assert!(matches!(end.await, Ok(Ended::Done)));
+        outbox.push("late".into()).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_reads_nothing_is_stuck_after_half_a_minute_and_callers_hear_it() {
+        let (outbox, queue) = new();
+        let (pipe, _server) = tokio::io::duplex(64);
+        let (_stop, end) = spawn_writer(queue, pipe);
+        let began = Instant::now();
+        let mut pushed = 0;
+        while outbox.push("x".repeat(BATCH_BYTES).into()).await.is_ok() {
+            pushed += 1;
+        }
+        assert_eq!(began.elapsed(), STALL);
+        assert!((PLACES..=2 * PLACES).contains(&pushed), "{pushed}");
+        assert!(matches!(end.await, Ok(Ended::Stalled)));
+    }
+
+    #[tokio::test]
+    async fn messages_of_our_own_find_a_place_when_callers_wait() {
+        let (outbox, queue) = new();
+        for _ in 0..PLACES {
+            outbox.push("caller".into()).await.unwrap();
+        }
+        assert!(futures_util::FutureExt::now_or_never(outbox.push("one too many".into())).is_none());
+        let own = (0..2 * RESERVED).take_while(|_| outbox.push_now("own".into())).count();
+        assert_eq!(own, RESERVED);
+        drop(queue);
+    }
+}

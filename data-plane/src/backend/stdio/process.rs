@@ -2,7 +2,7 @@
 
 use super::Spec;
 use crate::failure::{Failure, Kind};
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid};
 use std::{
     ffi::OsString,
     io,
@@ -19,8 +19,16 @@ use tokio::{
 /// The first argument that makes our own binary a launcher: see [`exec_child`].
 pub const EXEC_CHILD: &str = "--exec-child";
 
+/// What [`exec_exit_code`] says if there is no such program.
+pub(super) const EXIT_NOT_FOUND: u8 = 203;
+/// What it says if there is one that cannot be run.
+pub(super) const EXIT_CANNOT_RUN: u8 = 204;
+
 /// How long a server may take to end after its stdin closed, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long those it left behind may take. Short, because it also passes when they have ended and their new parent is
+/// slow to reap them.
+const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 
 /// What a server inherits from us. Everything else in our environment may be a credential of the gateway.
 const INHERITED: [&str; 16] = [
@@ -110,7 +118,7 @@ impl Process {
     }
 
     /// Ends the whole group: waits for the leader, whose stdin the caller has closed, then SIGTERM, then SIGKILL,
-    /// then the same for what it left behind. Takes at most five times [`GRACE`].
+    /// then the same for what it left behind. Takes at most four times [`GRACE`].
     ///
     /// Returns how the leader ended; `None` if not even SIGKILL ended it (it hangs in the kernel).
     pub(super) async fn end(mut self) -> Option<ExitStatus> {
@@ -121,14 +129,16 @@ impl Process {
                 status = self.exited_within(GRACE).await;
             }
         }
-        for signal in [Signal::TERM, Signal::KILL] {
-            if !self.group.is_empty() {
-                self.group.signal(signal);
-                self.group.emptied_within(GRACE / 2).await;
+        if status.is_some() {
+            for signal in [Signal::TERM, Signal::KILL] {
+                if !self.group.is_empty() {
+                    self.group.signal(signal);
+                    self.group.emptied_within(ORPHAN_GRACE).await;
+                }
             }
+            // What is left now, if anything, are zombies of a parent that does not reap them.
+            self.group.id = None;
         }
-        // What is left now, if anything, are zombies whose parent does not reap them.
-        self.group.id = None;
         status
     }
 
@@ -148,7 +158,7 @@ impl Group {
         self.id.is_none_or(|id| test_kill_process_group(id).is_err())
     }
 
-    /// The only error is that there is nobody to signal.
+    /// The only errors are that there is nobody to signal, or nobody whom we may.
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
             let _ = kill_process_group(id, signal);
@@ -159,8 +169,16 @@ impl Group {
     async fn emptied_within(&self, limit: Duration) {
         let until = Instant::now() + limit;
         while !self.is_empty() && Instant::now() < until {
+            self.reap();
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Members whose parent ended are ours if we are process 1 of a container, and nobody else will reap them. Not
+    /// to be called before the leader was waited for: its status would be lost.
+    fn reap(&self) {
+        let Some(id) = self.id else { return };
+        while let Ok(Some(_)) = waitpgid(id, WaitOptions::NOHANG) {}
     }
 }
 
@@ -193,8 +211,9 @@ pub fn exec_child(arguments: impl IntoIterator<Item = OsString>) -> io::Error {
     std::process::Command::new(program).args(arguments).exec()
 }
 
-/// The exit code of a launcher that could not become its program, as shells have it.
+/// The exit code of a launcher that could not become its program. Unlike 126 and 127 of shells, no server ends with
+/// it by itself.
 #[must_use]
 pub fn exec_exit_code(error: &io::Error) -> u8 {
-    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    if error.kind() == io::ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_CANNOT_RUN }
 }

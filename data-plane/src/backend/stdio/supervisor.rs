@@ -31,8 +31,11 @@ use tokio_util::sync::CancellationToken;
 const SILENCE: Duration = Duration::from_secs(10);
 /// A shared process that nobody used for this long is not replaced until somebody does.
 const WANTED: Duration = Duration::from_secs(5 * 60);
-/// While no process of the other era proves it, a verdict on an era holds this long.
+/// How long a verdict on an era holds while no process of the other era backs it: a server that ended or was silent
+/// may just have been unwell.
 const VERDICT: Duration = Duration::from_secs(60);
+/// How long it holds while one does: a server that was slow to start must not be misjudged for ever.
+const BACKED_VERDICT: Duration = Duration::from_secs(60 * 60);
 /// What a caller waits longer than a start may take, so that it hears how the start went.
 const SLACK: Duration = Duration::from_millis(250);
 
@@ -104,6 +107,11 @@ impl Supervisor {
     /// if the start failed, and at once while the next one has to wait.
     pub async fn shared(self: &Arc<Self>, era: Era) -> Result<Arc<Conversation>, Failure> {
         let slot = self.inner.slot(era);
+        if let Phase::Up(conversation) = &*slot.phase.borrow()
+            && !conversation.is_closed()
+        {
+            return Ok(conversation.clone());
+        }
         slot.want(Instant::now());
         let until = Instant::now() + self.inner.ground.spec.connect + SLACK;
         let mut phases = slot.phase.subscribe();
@@ -180,20 +188,18 @@ impl Inner {
 
     /// Gives an idle slot, or one whose verdict has lapsed, a keeper.
     fn start_if_idle(self: &Arc<Self>, era: Era) {
-        if self.ground.stop.is_cancelled() {
+        if self.is_over() {
             return;
         }
         let now = Instant::now();
         let other = self.other(era);
         let ends = other.ends.load(Ordering::Relaxed);
-        let backed = matches!(&*other.phase.borrow(), Phase::Up(_));
+        let holds = if matches!(&*other.phase.borrow(), Phase::Up(_)) { BACKED_VERDICT } else { VERDICT };
         let started = self.slot(era).phase.send_if_modified(|phase| {
             let starts = match phase {
                 Phase::Idle => true,
-                // The process that backed the verdict has ended, or none did and it is old.
-                Phase::Refused { at, other_ends, .. } => {
-                    ends != *other_ends || (!backed && now >= *at + VERDICT)
-                }
+                // The process that backed the verdict has ended, or it is old.
+                Phase::Refused { at, other_ends, .. } => ends != *other_ends || now >= *at + holds,
                 Phase::Starting | Phase::Up(_) | Phase::Waiting { .. } => false,
             };
             if starts {
@@ -210,11 +216,11 @@ impl Inner {
 
     /// What a caller gets in this phase; `None` while it has to wait.
     fn look(&self, era: Era, phase: &Phase) -> Option<Result<Arc<Conversation>, Failure>> {
-        if self.ground.stop.is_cancelled() {
-            return Some(Err(Failure::new(Kind::Unreachable, format!("{} is stopped", self.name()))));
-        }
         match phase {
             Phase::Up(conversation) if !conversation.is_closed() => Some(Ok(conversation.clone())),
+            _ if self.is_over() => {
+                Some(Err(Failure::new(Kind::Unreachable, format!("{} is stopped", self.name()))))
+            }
             // The keeper is about to notice.
             Phase::Up(_) | Phase::Idle | Phase::Starting => None,
             Phase::Waiting { until, reason } => {

@@ -51,9 +51,9 @@ async fn each_era_of_a_dual_server_gets_its_own_process() {
 
 #[tokio::test]
 async fn a_legacy_server_is_probed_once_until_its_process_changes() {
-    for how in ["legacy", "exits", "mute"] {
+    for how in ["refuse", "exit", "mute"] {
         let starts = Starts::new();
-        let mut spec = python(how, &[starts.path()]);
+        let mut spec = quick(starts.path(), how);
         spec.connect = Duration::from_secs(if how == "mute" { 2 } else { 20 });
         let supervisor = supervise(spec);
         let legacy = soon(supervisor.shared(Era::Legacy)).await.unwrap();
@@ -242,16 +242,19 @@ fn a_tree_of_processes_is_gone_after_the_runtime() {
 
 #[tokio::test]
 async fn fifty_sessions_leave_no_process() {
-    let supervisor = supervise(python("legacy", &[]));
+    let starts = Starts::new();
+    let supervisor = supervise(quick(starts.path(), "refuse"));
     let mut groups = Vec::new();
     for _ in 0..10 {
         let initialize = message(INITIALIZE);
         let five = (0..5).map(|_| supervisor.own(&initialize));
         for conversation in soon(futures_util::future::join_all(five)).await {
-            groups.push(conversation.unwrap().pid());
+            let conversation = conversation.unwrap();
+            assert_eq!(group_size(conversation.pid()), 2);
+            groups.push(conversation.pid());
         }
     }
-    assert_eq!(groups.len(), 50);
+    assert_eq!((groups.len(), starts.count()), (50, 50));
     until("no process", || supervisor.processes() == 0).await;
     assert_eq!(groups.into_iter().map(group_size).sum::<usize>(), 0);
 }
@@ -290,4 +293,112 @@ async fn a_server_sees_its_own_variables_and_none_of_ours() {
     let supervisor = supervise(spec);
     soon(supervisor.shared(Era::Legacy)).await.unwrap_err();
     assert_eq!(supervisor.stderr_tail(), ["[t0p] [] [/]"]);
+}
+
+/// In a container the data plane may be process 1, which inherits the orphans of its servers.
+#[tokio::test]
+async fn orphans_that_we_inherit_are_reaped() {
+    let me = rustix::process::getpid();
+    rustix::process::set_child_subreaper(Some(me)).unwrap();
+    let (supervisor, conversation) = family("legacy").await;
+    drop(conversation.request(&request("1", "die", "{}")).await);
+    until("nothing is left", || supervisor.processes() == 0).await;
+    assert_eq!(members(conversation.pid(), |_| true), 0, "not even a zombie");
+}
+
+/// Not a test: what the launcher of the next one runs, in the place of our binary.
+#[test]
+#[ignore = "becomes a server instead of ending"]
+fn launched() {
+    let arguments = std::env::var("LAUNCHED").unwrap();
+    let error = super::super::exec_child(arguments.split('\u{1f}').map(Into::into));
+    #[expect(clippy::disallowed_methods, clippy::exit, reason = "as the main function of our binary does")]
+    std::process::exit(super::super::exec_exit_code(&error).into());
+}
+
+/// A launcher that ends in `exec_child`, since a test binary cannot take `--exec-child` itself.
+fn launcher(directory: &std::path::Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = directory.join("launcher");
+    let us = std::env::current_exe().unwrap();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --exec-child ] || exit 99\nshift\nLAUNCHED=$(printf '%s\\037' \"$@\")\n\
+         export LAUNCHED=\"${{LAUNCHED%?}}\"\nexec '{}' --exact {}launched --ignored --nocapture\n",
+        us.display(),
+        concat!(module_path!(), "::").split_once("::").unwrap().1,
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[test]
+fn a_launched_server_dies_with_the_thread_that_started_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spec = python("stubborn", &[]);
+    spec.launcher = Some(launcher(directory.path()));
+    let group = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let kept = runtime.block_on(async {
+            let supervisor = supervise(spec);
+            let conversation = soon(supervisor.own(&message(INITIALIZE))).await.unwrap();
+            ask(&conversation, "1", "echo", "{}").await;
+            (supervisor, conversation)
+        });
+        let group = kept.1.pid();
+        assert_eq!(group_size(group), 1);
+        // As if we were killed: nothing is dropped, no pipe is closed.
+        std::mem::forget((runtime, kept));
+        group
+    });
+    let group = group.join().unwrap();
+    for _ in 0..500 {
+        if group_size(group) == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it lives");
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_no_verdict_on_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let launcher = launcher(directory.path());
+    let table = [("/nowhere/no-such-server", "no such program"), ("/", "cannot be run")];
+    for (program, words) in table {
+        for launcher in [None, Some(launcher.clone())] {
+            let launched = launcher.is_some();
+            let supervisor = supervise(Spec { launcher, ..spec(vec![program.to_owned()]) });
+            for era in [Era::Legacy, Era::Modern] {
+                let failure = soon(supervisor.shared(era)).await.unwrap_err();
+                assert_eq!(failure.kind, Why::Unreachable, "{failure}");
+                let words = if launched { words } else { "cannot be started" };
+                assert!(failure.public().contains(words), "{failure}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_launcher_whose_parent_is_gone_starts_nothing() {
+    // Process 1 is not the parent of a test, and "x" is no process at all.
+    for arguments in [vec!["1", "true"], vec!["x", "true"], vec![]] {
+        let error = super::super::exec_child(arguments.into_iter().map(Into::into));
+        assert_eq!(super::super::exec_exit_code(&error), 204, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_starts_nothing_and_leaves_what_runs() {
+    let tasks = Tasks::new();
+    let supervisor = Supervisor::new(python("legacy", &[]), tasks.clone());
+    let conversation = soon(supervisor.shared(Era::Legacy)).await.unwrap();
+    tasks.begin_stop();
+    ask(&soon(supervisor.shared(Era::Legacy)).await.unwrap(), "1", "echo", "{}").await;
+    drop(conversation.request(&request("1", "die", "{}")).await);
+    soon(conversation.closed()).await;
+    assert!(soon(supervisor.shared(Era::Legacy)).await.unwrap_err().public().contains("stopped"));
+    soon(supervisor.stop()).await;
+    assert!(soon(tasks.stopped_within(LIMIT)).await);
 }

@@ -1,4 +1,4 @@
-//! Against real processes: `server.py` behaves as its first argument says.
+//! Against real processes: `server.py` behaves as its first argument says, `server.sh` starts fast.
 
 mod calls;
 mod life;
@@ -24,6 +24,12 @@ fn python(how: &str, more: &[&str]) -> Spec {
 
 fn shell(script: &str) -> Spec {
     spec(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()])
+}
+
+/// `server.sh`, with its two arguments.
+fn quick(starts: &str, discover: &str) -> Spec {
+    let command = ["/bin/sh", "-c", include_str!("server.sh"), "sh", starts, discover];
+    spec(command.map(str::to_owned).to_vec())
 }
 
 fn spec(command: Vec<String>) -> Spec {
@@ -78,13 +84,17 @@ async fn ask(conversation: &Arc<Conversation>, id: &str, method: &str, params: &
 
 /// Living processes of a group; zombies do not count.
 fn group_size(group: u32) -> usize {
+    members(group, |state| state != "Z")
+}
+
+fn members(group: u32, counted: fn(&str) -> bool) -> usize {
     let stat = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("stat")).ok();
     let is_member = |stat: String| {
         // `pid (comm) state ppid pgrp …`, and comm may hold anything.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ');
         let state = fields.next()?;
         let pgrp: u32 = fields.nth(1)?.parse().ok()?;
-        (state != "Z" && pgrp == group).then_some(())
+        (counted(state) && pgrp == group).then_some(())
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(stat).filter_map(is_member).count()
 }
