@@ -18,7 +18,7 @@ pub use hub::Hub;
 pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceName};
 pub use node::{Node, NodeState, Refusal, SyncState};
 pub use outbox::{Goodbye, GoodbyeReason, Out, Outbox, Welcome};
-pub use outcome::{Event, Outcome, StreamId};
+pub use outcome::{Event, Outcome, StreamId, What};
 pub use records::{NodeRecord, Records};
 pub use registry::{Hello, HelloError, Message, Registry};
 

@@ -1,0 +1,10 @@
+//! The control plane from outside: real gRPC and HTTP over loopback, a scripted node, real files, and for what only
+//! a process can show, the real program.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by ending")]
+
+mod config_file;
+mod harness;
+mod nodes;
+mod process;
+mod services;
+mod watching;
