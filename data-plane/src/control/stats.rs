@@ -9,10 +9,12 @@ use std::{
     convert::Infallible,
     time::{Duration, SystemTime},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Request, transport::Channel};
 
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
+/// How soon after an upstream was lost or found this is reported.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a node has counted since it started.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,9 +40,9 @@ pub struct UpstreamStats {
     pub timeouts: u64,
     /// Answers that were JSON-RPC errors or tool results with `isError`.
     pub application_errors: u64,
-    /// Of requests, as clients sent them.
+    /// Received from the upstream, without HTTP headers.
     pub bytes_in: u64,
-    /// Of answers, as clients got them.
+    /// Sent to it, without HTTP headers.
     pub bytes_out: u64,
     /// In flight now.
     pub active_requests: u64,
@@ -86,8 +88,8 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports at once and then every `every` ± 10 %, until dropped. A report that fails is not repeated: the
-    /// next one says more.
+    /// Reports at once, then every `every` ± 10 %, and soon after an upstream was lost or found, until dropped.
+    /// A report that fails is not repeated: the next one says more.
     pub async fn run(
         &mut self,
         mut client: NodeServiceClient<Channel>,
@@ -97,7 +99,9 @@ impl Reporter {
     ) -> Infallible {
         loop {
             self.seq += 1;
-            let mut report = Request::new(encode(node.stats(), me.clone(), self.seq, SystemTime::now()));
+            let stats = node.stats();
+            let said = reachability(&stats);
+            let mut report = Request::new(encode(stats, me.clone(), self.seq, SystemTime::now()));
             report.set_timeout(REPORT_LIMIT);
             let problem = match timeout(REPORT_LIMIT, client.report_stats(report)).await {
                 Ok(Ok(_)) => None,
@@ -105,7 +109,10 @@ impl Reporter {
                 Err(_) => Some(format!("no answer within {REPORT_LIMIT:?}")),
             };
             self.log(problem.as_deref());
-            sleep(every.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            let next = Instant::now() + every.mul_f64(0.9 + 0.2 * fastrand::f64());
+            while Instant::now() < next && reachability(&node.stats()) == said {
+                sleep_until(next.min(Instant::now() + LOOK_EVERY)).await;
+            }
         }
     }
 
@@ -118,6 +125,11 @@ impl Reporter {
         }
         self.failing = problem.is_some();
     }
+}
+
+/// What an operator wants to know before the next report is due.
+fn reachability(stats: &NodeStats) -> Vec<(String, Reachability)> {
+    stats.upstreams.iter().map(|one| (one.upstream.clone(), one.reachability)).collect()
 }
 
 fn encode(stats: NodeStats, me: NodeIdentity, seq: u64, now: SystemTime) -> ReportStatsRequest {
