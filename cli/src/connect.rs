@@ -144,7 +144,11 @@ async fn dial(target: &Target) -> Result<TcpStream, Failure> {
     let mut failure = Failure::Unresolved { host: host.to_owned(), why: "it has no address".to_owned() };
     for address in addresses {
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                // Without it each small question waits 40 ms for the acknowledgement of the one before.
+                let _slower = stream.set_nodelay(true);
+                return Ok(stream);
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = Failure::Refused,
             Err(error) => failure = Failure::Unroutable(error.to_string()),
         }

@@ -58,7 +58,9 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
     runtime.block_on(async {
         match &args.command {
             Command::Up(up) => commands::up::run(up, terminal).await,
-            Command::Status(status) if status.watch => commands::watch::run(global, status, terminal).await,
+            Command::Status(status) if status.watch => {
+                commands::watch::run(global, status, terminal, o1_process::signal::terminate()).await
+            }
             Command::Status(status) => commands::status::run(global, status, terminal).await,
             Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
             Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),

@@ -85,11 +85,11 @@ pub struct Problem {
 /// How many nodes are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 pub struct NodeCounts {
-    /// With a live stream.
+    /// With a live stream, draining ones included.
     pub connected: u32,
     /// Not heard in time.
     pub unreachable: u32,
-    /// Run the target.
+    /// Of the connected ones: run the target.
     pub synced: u32,
     /// Were sent the target a moment ago.
     pub pending: u32,
@@ -97,7 +97,7 @@ pub struct NodeCounts {
     pub stale: u32,
     /// Refused the target.
     pub rejected: u32,
-    /// Finish their calls and leave.
+    /// Of the connected ones: finish their calls and leave.
     pub draining: u32,
 }
 

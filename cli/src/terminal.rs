@@ -104,3 +104,49 @@ impl Stream {
         self.writer.flush()
     }
 }
+
+/// Output kept in memory, for tests; clones share it.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Captured(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Captured {
+    /// A terminal that writes into two of these.
+    pub(crate) fn terminal() -> (Terminal, Self, Self) {
+        let (out, err) = (Self::default(), Self::default());
+        (Terminal::plain(Box::new(out.clone()), Box::new(err.clone())), out, err)
+    }
+
+    /// Everything so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Waits until `wanted` was written.
+    pub(crate) async fn until(&self, wanted: &str) {
+        let found = async {
+            while !self.text().contains(wanted) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(20);
+        assert!(
+            tokio::time::timeout(limit, found).await.is_ok(),
+            "`{wanted}` was not written, but:\n{}",
+            self.text()
+        );
+    }
+}
+
+#[cfg(test)]
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -8,3 +8,6 @@ pub mod problems;
 pub mod span;
 pub mod status;
 pub mod table;
+
+#[cfg(test)]
+pub(crate) mod tests;

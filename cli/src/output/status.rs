@@ -50,7 +50,7 @@ fn header(status: &Status) -> Line {
     let config = match &plane.target {
         Some(target) => {
             let nodes = status.nodes;
-            let all = nodes.connected + nodes.unreachable + nodes.draining;
+            let all = nodes.connected + nodes.unreachable;
             format!("config rev {}, applied by {}", target.revision, nodes_of(nodes.synced, all))
         }
         None => "no valid configuration yet".to_owned(),
@@ -188,7 +188,7 @@ fn details(page: &mut Page, upstream: &Upstream, status: &Status, view: &View<'_
     page.push(Line::of(format!("  primary: {} · backup: {backup}", upstream.primary), Style::Dim));
     if let Some(totals) = upstream.totals {
         let text = format!(
-            "  {} requests, {} errors ({} timeouts), {} application errors, {} in flight, {} in, {} out",
+            "  {} requests, {} errors (timeouts: {}), {} application errors, {} in flight, {} in, {} out",
             totals.requests,
             totals.errors,
             totals.timeouts,
@@ -259,17 +259,17 @@ fn node_section(status: &Status, view: &View<'_>) -> Page {
     page
 }
 
-/// `3 connected, 1 unreachable · 2 synced, 1 REJECTED`
+/// `3 connected (1 draining), 1 unreachable · 2 synced, 1 REJECTED`
 fn counts(nodes: NodeCounts) -> String {
     let some = |parts: &[(u32, &str)]| {
-        let parts: Vec<_> = parts.iter().filter(|(count, _)| *count > 0).collect();
-        parts.iter().map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        parts.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
     };
-    let there = some(&[
-        (nodes.connected, "connected"),
-        (nodes.draining, "draining"),
-        (nodes.unreachable, "unreachable"),
-    ]);
+    let connected = match nodes.draining {
+        0 => "connected".to_owned(),
+        draining => format!("connected ({draining} draining)"),
+    };
+    let there = some(&[(nodes.connected, connected.as_str()), (nodes.unreachable, "unreachable")]);
     let sync = some(&[
         (nodes.synced, "synced"),
         (nodes.pending, "pending"),

@@ -1,6 +1,6 @@
 //! `o1ctl status --watch`: pictures as they come, through restarts of the control plane, until Ctrl-C.
 
-use super::status::{Picture, Shown, known};
+use crate::commands::status::{Picture, Shown, known};
 use crate::{
     args::{self, Global},
     client::Client,
@@ -22,11 +22,16 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// A watch without even a heartbeat for longer than its interval and this is dead.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Follows the fleet until SIGINT or SIGTERM.
+/// Follows the fleet until `stop`.
 ///
 /// # Errors
 /// The first connection fails, no such upstream, or no reader.
-pub async fn run(global: &Global, args: &args::Status, terminal: &mut Terminal) -> Result<Exit, Error> {
+pub async fn run(
+    global: &Global,
+    args: &args::Status,
+    terminal: &mut Terminal,
+    stop: impl Future<Output = ()>,
+) -> Result<Exit, Error> {
     let mut follower = Follower {
         target: Target::parse(&global.control)?,
         limit: global.timeout,
@@ -38,7 +43,7 @@ pub async fn run(global: &Global, args: &args::Status, terminal: &mut Terminal) 
     };
     let over = tokio::select! {
         over = follower.follow() => Some(over),
-        () = o1_process::signal::terminate() => None,
+        () = stop => None,
     };
     match over {
         Some(Err(error)) => Err(error),
@@ -218,3 +223,6 @@ impl Screen {
         Ok(out.write(&format!("{back}{}", page.paint(out.colour())))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

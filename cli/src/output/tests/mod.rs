@@ -1,0 +1,169 @@
+//! A fleet to show.
+
+mod json;
+mod nodes;
+mod status;
+
+use crate::model::{
+    ConfigSource, ConfigVersion, ControlPlane, Node, NodeCounts, NodeState, NodeUpstream, Problem, Rates,
+    Rejection, Status, SyncState, Totals, Upstream, UpstreamState,
+};
+use jiff::Timestamp;
+use std::time::Duration;
+
+pub(crate) const NOW: &str = "2026-11-21T17:05:00Z";
+
+pub(crate) fn moment(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub(crate) fn version(revision: u64) -> ConfigVersion {
+    ConfigVersion { generation: 1, revision, digest: format!("{revision:064x}") }
+}
+
+/// Three nodes, two upstreams, nothing wrong.
+pub(crate) fn fleet() -> Status {
+    Status {
+        as_of: Some(moment(NOW)),
+        control_plane: ControlPlane {
+            version: "0.1.0".into(),
+            started_at: Some(moment("2026-11-21T14:50:00Z")),
+            listen: "127.0.0.1:7400".into(),
+            target: Some(version(7)),
+            target_accepted_at: Some(moment("2026-11-21T16:00:00Z")),
+            source: Some(ConfigSource {
+                path: "/etc/only1.yaml".into(),
+                checked_at: Some(moment(NOW)),
+                ..ConfigSource::default()
+            }),
+        },
+        nodes: NodeCounts { connected: 3, synced: 3, ..NodeCounts::default() },
+        upstreams: vec![
+            upstream("files", UpstreamState::Unknown),
+            upstream("weather", UpstreamState::Healthy),
+        ],
+    }
+}
+
+pub(crate) fn upstream(name: &str, state: UpstreamState) -> Upstream {
+    let mut upstream = Upstream {
+        name: name.into(),
+        state,
+        nodes_reachable: 3,
+        nodes_unreachable: 0,
+        nodes_unknown: 0,
+        since: Some(moment("2026-11-21T14:50:00Z")),
+        errors: vec![],
+        totals: Some(Totals {
+            requests: 12_345,
+            errors: 2,
+            timeouts: 1,
+            application_errors: 30,
+            active_requests: 4,
+            bytes_in: 34_600_000,
+            bytes_out: 1_200,
+        }),
+        rates: Some(Rates {
+            window: Some(Duration::from_secs(30)),
+            requests_per_second: 412.3,
+            error_ratio: Some(0.000_1),
+            p50: Some(Duration::from_micros(1_240)),
+            p99: Some(Duration::from_micros(4_000)),
+        }),
+        legacy: true,
+        modern: true,
+        tools: Some(5),
+        primary: "http://127.0.0.1:3101/mcp".into(),
+        backup: Some("http://127.0.0.1:3201/mcp".into()),
+    };
+    let down = "connection refused".to_owned();
+    match state {
+        UpstreamState::Healthy => {}
+        UpstreamState::Unknown => {
+            (upstream.nodes_reachable, upstream.nodes_unknown) = (0, 3);
+            (upstream.since, upstream.totals, upstream.rates, upstream.tools) = (None, None, None, None);
+            (upstream.legacy, upstream.modern, upstream.backup) = (false, false, None);
+        }
+        UpstreamState::Degraded => {
+            (upstream.nodes_reachable, upstream.nodes_unreachable, upstream.errors) = (2, 1, vec![down]);
+            upstream.since = Some(moment("2026-11-21T17:02:11Z"));
+        }
+        UpstreamState::Unreachable => {
+            (upstream.nodes_reachable, upstream.nodes_unreachable) = (0, 3);
+            upstream.errors = vec![down, "no answer within 10s".to_owned()];
+            upstream.since = Some(moment("2026-11-20T17:02:11Z"));
+        }
+    }
+    upstream
+}
+
+pub(crate) fn node(name: &str) -> Node {
+    Node {
+        node_id: name.into(),
+        node_uid: "00ff".into(),
+        epoch: 3,
+        labels: [("zone".to_owned(), "a".to_owned())].into(),
+        version: "0.1.0".into(),
+        started_at: Some(moment("2026-11-21T15:05:03Z")),
+        listen: "127.0.0.1:8080".into(),
+        admin: "127.0.0.1:9090".into(),
+        state: NodeState::Connected,
+        sync: SyncState::Synced,
+        applied: Some(version(7)),
+        rejected: None,
+        rejections: vec![],
+        connected_at: Some(moment("2026-11-21T15:05:04Z")),
+        last_heard: Some(moment("2026-11-21T17:04:58Z")),
+        clock_skew_ms: Some(3_000),
+        sessions: Some(12),
+        resident_bytes: Some(34_600_000),
+        last_apply: Some(Duration::from_micros(850)),
+        upstreams: vec![NodeUpstream {
+            upstream: "weather".into(),
+            reachable: Some(true),
+            since: Some(moment("2026-11-21T15:06:00Z")),
+            last_error: String::new(),
+            totals: Totals { requests: 4_000, ..Totals::default() },
+        }],
+    }
+}
+
+/// One that refused the target.
+pub(crate) fn rejecting(name: &str) -> Node {
+    let rejection = |resource: &str, field: &str, message: &str| Rejection {
+        resource: resource.into(),
+        reason: "local_dependency".into(),
+        field: field.into(),
+        message: message.into(),
+    };
+    Node {
+        sync: SyncState::Rejected,
+        applied: Some(version(6)),
+        rejected: Some(version(7)),
+        rejections: vec![
+            rejection("upstream weather", "headers.authorization", "the variable WEATHER_TOKEN is not set"),
+            rejection("", "", "the disk is full"),
+        ],
+        ..node(name)
+    }
+}
+
+/// The configuration file has two mistakes.
+pub(crate) fn refused(status: &mut Status) {
+    let problem = |line, column, rule: &str, path: &str, what: &str, hint: &str| Problem {
+        file: "/etc/only1.yaml".into(),
+        line,
+        column,
+        rule: rule.into(),
+        path: path.into(),
+        what: what.into(),
+        hint: hint.into(),
+    };
+    let source = status.control_plane.source.as_mut().unwrap();
+    source.refused = true;
+    source.refused_at = Some(moment("2026-11-21T17:01:00Z"));
+    source.problems = vec![
+        problem(3, 5, "unknown-key", "upstreams.a.primry", "unknown key `primry`", "did you mean `primary`?"),
+        problem(0, 0, "file-missing", "", "the file is not there", ""),
+    ];
+}
