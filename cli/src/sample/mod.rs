@@ -91,3 +91,6 @@ pub async fn run(args: &SampleServer, terminal: &mut Terminal) -> Result<Exit, E
     tasks.stopped_within(DRAIN).await;
     Ok(if tasks.fault().is_some() { Exit::Degraded } else { Exit::Healthy })
 }
+
+#[cfg(test)]
+mod tests;

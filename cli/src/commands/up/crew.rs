@@ -74,7 +74,7 @@ impl End {
     /// Standard error is gone.
     pub fn report(self, terminal: &mut Terminal) -> io::Result<Error> {
         let mut page = Page::default();
-        page.gap();
+        page.push(Line::default());
         if self.last.is_empty() {
             page.push(format!("{} wrote nothing.", capitalised(self.role.name())));
         } else {

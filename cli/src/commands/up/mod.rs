@@ -29,6 +29,9 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// For one program to start and be ready.
 const START: Duration = Duration::from_secs(30);
+/// For calls in flight when the data plane is asked to stop; below the patience of the crew, so that it is the
+/// data plane that cuts what is left, in order.
+const DRAIN_SECONDS: u32 = 12;
 /// What `o1ctl nodes` calls the one node.
 const NODE_ID: &str = "local";
 
@@ -114,7 +117,8 @@ async fn start_data(
     terminal: &mut Terminal,
 ) -> Result<Addresses, Over> {
     let state = place.room("data")?;
-    let flags: [(&str, OsString); 5] = [
+    let flags: [(&str, OsString); 6] = [
+        ("--drain", DRAIN_SECONDS.to_string().into()),
         ("--control", format!("http://{}", reachable(control)).into()),
         ("--node-id", NODE_ID.into()),
         ("--listen", args.listen.to_string().into()),
