@@ -38,7 +38,7 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Where it runs; the gateway's own directory if `None`.
     pub cwd: Option<PathBuf>,
-    /// The limit of a start, handshake included.
+    /// How long a caller waits for a start, handshake included.
     pub connect: Duration,
     /// Our own binary, which runs the command as [`exec_child`] so that it dies with us. `None`: run it directly.
     pub launcher: Option<PathBuf>,

@@ -31,11 +31,15 @@ use tokio_util::sync::CancellationToken;
 const SILENCE: Duration = Duration::from_secs(10);
 /// A shared process that nobody used for this long is not replaced until somebody does.
 const WANTED: Duration = Duration::from_secs(5 * 60);
+/// How long a shared process may take to start, if its callers do not allow even longer. They do not wait for it:
+/// a package that is downloaded first must not be killed half-way for ever.
+const START: Duration = Duration::from_secs(60);
 /// How long a verdict on an era holds while no process of the other era backs it: a server that ended or was silent
 /// may just have been unwell.
 const VERDICT: Duration = Duration::from_secs(60);
-/// How long it holds while one does: a server that was slow to start must not be misjudged for ever.
-const BACKED_VERDICT: Duration = Duration::from_secs(60 * 60);
+/// After how long it is checked while one does, at no caller's expense: a server that was slow to start must not be
+/// misjudged for ever.
+const BACKED_VERDICT: Duration = Duration::from_secs(5 * 60);
 /// What a caller waits longer than a start may take, so that it hears how the start went.
 const SLACK: Duration = Duration::from_millis(250);
 
@@ -69,11 +73,17 @@ enum Phase {
         reason: Reason,
     },
     /// The server does not speak this era.
-    Refused {
-        at: Instant,
-        other_ends: u64,
-        reason: Reason,
-    },
+    Refused(Verdict),
+}
+
+/// That the server does not speak an era.
+struct Verdict {
+    at: Instant,
+    /// How many processes of the other era had ended by then.
+    other_ends: u64,
+    reason: Reason,
+    /// A keeper is finding out whether it is still so.
+    checking: bool,
 }
 
 /// A failure that can be told many times.
@@ -100,7 +110,7 @@ impl Supervisor {
     }
 
     /// The process of this era that all callers share, ready for requests. Starts it if need be; concurrent
-    /// callers share one start.
+    /// callers share one start, which goes on when they give up.
     ///
     /// # Errors
     /// `WrongEra` if the server does not speak it; `Timeout` after the connect limit; `Unreachable` or `Protocol`
@@ -122,7 +132,7 @@ impl Supervisor {
             }
             // The slot holds the sender, and we hold the slot.
             if timeout_at(until, phases.changed()).await.is_err() {
-                return Err(self.inner.too_slow());
+                return Err(self.inner.too_slow(self.inner.ground.spec.connect));
             }
         }
     }
@@ -133,7 +143,8 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::shared`].
     pub async fn own(self: &Arc<Self>, initialize: &Message) -> Result<Arc<Conversation>, Failure> {
-        self.inner.open(Era::Legacy, ServerRequests::Forward, initialize).await.map(Arc::new)
+        let limit = self.inner.ground.spec.connect;
+        self.inner.open(Era::Legacy, ServerRequests::Forward, initialize, limit).await.map(Arc::new)
     }
 
     /// Ends every process and starts no more. Returns when nothing is left of any.
@@ -181,8 +192,7 @@ impl Inner {
         &self.ground.spec.name
     }
 
-    fn too_slow(&self) -> Failure {
-        let limit = self.ground.spec.connect;
+    fn too_slow(&self, limit: Duration) -> Failure {
         Failure::new(Kind::Timeout, format!("{} was not ready within {limit:?}", self.name()))
     }
 
@@ -194,19 +204,8 @@ impl Inner {
         let now = Instant::now();
         let other = self.other(era);
         let ends = other.ends.load(Ordering::Relaxed);
-        let holds = if matches!(&*other.phase.borrow(), Phase::Up(_)) { BACKED_VERDICT } else { VERDICT };
-        let started = self.slot(era).phase.send_if_modified(|phase| {
-            let starts = match phase {
-                Phase::Idle => true,
-                // The process that backed the verdict has ended, or it is old.
-                Phase::Refused { at, other_ends, .. } => ends != *other_ends || now >= *at + holds,
-                Phase::Starting | Phase::Up(_) | Phase::Waiting { .. } => false,
-            };
-            if starts {
-                *phase = Phase::Starting;
-            }
-            starts
-        });
+        let backed = matches!(&*other.phase.borrow(), Phase::Up(_));
+        let started = self.slot(era).phase.send_if_modified(|phase| phase.start(ends, backed, now));
         if started {
             let inner = self.clone();
             let name = format!("stdio {} keeper", self.name());
@@ -228,7 +227,7 @@ impl Inner {
                 tracing::debug!(upstream = self.name(), ?era, ?wait, "no start before the backoff is over");
                 Some(Err(reason.failure()))
             }
-            Phase::Refused { reason, .. } => Some(Err(reason.failure())),
+            Phase::Refused(verdict) => Some(Err(verdict.reason.failure())),
         }
     }
 
@@ -238,8 +237,9 @@ impl Inner {
         let _vacant = Vacant(slot);
         let mut pace = Pace::new();
         loop {
-            let (wait, reason) = match self.open(era, ServerRequests::Refuse, &handshake::opening(era)).await
-            {
+            let limit = self.ground.spec.connect.max(START);
+            let opening = handshake::opening(era);
+            let (wait, reason) = match self.open(era, ServerRequests::Refuse, &opening, limit).await {
                 Ok(conversation) => {
                     let conversation = Arc::new(conversation);
                     let began = Instant::now();
@@ -258,7 +258,8 @@ impl Inner {
                     tracing::info!(upstream = self.name(), ?era, why = failure.chain(), "era not spoken");
                     let other_ends = self.other(era).ends.load(Ordering::Relaxed);
                     let reason = Reason::of(&failure);
-                    slot.phase.send_replace(Phase::Refused { at: Instant::now(), other_ends, reason });
+                    let verdict = Verdict { at: Instant::now(), other_ends, reason, checking: false };
+                    slot.phase.send_replace(Phase::Refused(verdict));
                     return;
                 }
                 Err(failure) => (pace.failed(), Reason::of(&failure)),
@@ -266,7 +267,8 @@ impl Inner {
             if self.is_over() || !slot.is_wanted(Instant::now()) {
                 return;
             }
-            tracing::warn!(upstream = self.name(), ?era, why = reason.chain, restart_in = ?wait, "server lost");
+            let why = &reason.chain;
+            tracing::warn!(upstream = self.name(), ?era, why, restart_in = ?wait, "server is not running");
             if !wait.is_zero() {
                 slot.phase.send_replace(Phase::Waiting { until: Instant::now() + wait, reason });
                 tokio::select! {
@@ -287,17 +289,18 @@ impl Inner {
         self.ground.stop.is_cancelled() || self.stopping().is_cancelled()
     }
 
-    /// Starts a process and shakes hands, within the connect limit.
+    /// Starts a process and shakes hands.
     async fn open(
         &self,
         era: Era,
         server_requests: ServerRequests,
         opening: &Message,
+        limit: Duration,
     ) -> Result<Conversation, Failure> {
-        let limit = self.ground.spec.connect;
-        let silence = if era == Era::Modern { limit.min(SILENCE) } else { limit };
+        let silence = self.ground.spec.connect.min(SILENCE);
+        let limit = if era == Era::Modern { silence } else { limit };
         let (link, alive) = link::start(&self.ground, era, server_requests).await?;
-        let answered = timeout(silence, async {
+        let answered = timeout(limit, async {
             let mut replies = Replies::of(link.clone(), opening, None).await?;
             loop {
                 match replies.next().await {
@@ -317,13 +320,34 @@ impl Inner {
                 return Err(handshake::wrong_era(self.name(), era).because("it was silent"));
             }
             Ok(Err(failure)) => return Err(failure),
-            Err(_) => return Err(self.too_slow()),
+            Err(_) => return Err(self.too_slow(limit)),
         };
         handshake::accept(self.name(), era, &handshake)?;
         if era == Era::Legacy && server_requests == ServerRequests::Refuse {
             link.send(handshake::initialized()).await?;
         }
         Ok(Conversation { link, handshake, _alive: alive })
+    }
+}
+
+impl Phase {
+    /// Whether there has to be a keeper now where there was none, given how many processes of the other era have
+    /// ended and whether one of them runs.
+    fn start(&mut self, other_ends: u64, other_runs: bool, now: Instant) -> bool {
+        match self {
+            Self::Starting | Self::Up(_) | Self::Waiting { .. } => false,
+            Self::Refused(verdict) if verdict.checking => false,
+            Self::Refused(verdict)
+                if other_ends == verdict.other_ends && (other_runs || now < verdict.at + VERDICT) =>
+            {
+                verdict.checking = now >= verdict.at + BACKED_VERDICT;
+                verdict.checking
+            }
+            Self::Idle | Self::Refused(_) => {
+                *self = Self::Starting;
+                true
+            }
+        }
     }
 }
 
@@ -354,11 +378,11 @@ struct Vacant<'s>(&'s Slot);
 impl Drop for Vacant<'_> {
     fn drop(&mut self) {
         self.0.phase.send_if_modified(|phase| {
-            let vacant = !matches!(phase, Phase::Refused { .. });
-            if vacant {
+            let judged = matches!(phase, Phase::Refused(Verdict { checking: false, .. }));
+            if !judged {
                 *phase = Phase::Idle;
             }
-            vacant
+            !judged
         });
     }
 }
@@ -370,5 +394,38 @@ impl Reason {
 
     fn failure(&self) -> Failure {
         Failure::new(self.kind, self.public.clone()).because(self.chain.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_verdict_on_an_era_is_void_or_checked_in_time() {
+        let at = Instant::now();
+        let second = Duration::from_secs(1);
+        let word = |phase: &Phase| match phase {
+            Phase::Refused(verdict) if verdict.checking => "checked",
+            Phase::Refused(_) => "kept",
+            Phase::Starting => "void",
+            _ => "?",
+        };
+        for (other_ends, other_runs, age, expected) in [
+            (7, true, BACKED_VERDICT - second, "kept"),
+            (7, true, BACKED_VERDICT, "checked"),
+            (7, false, VERDICT - second, "kept"),
+            (7, false, VERDICT, "void"),
+            (8, true, Duration::ZERO, "void"),
+            (8, false, Duration::ZERO, "void"),
+        ] {
+            let reason = Reason::of(&handshake::wrong_era("tested", Era::Modern));
+            let mut phase = Phase::Refused(Verdict { at, other_ends: 7, reason, checking: false });
+            let started = phase.start(other_ends, other_runs, at + age);
+            assert_eq!(word(&phase), expected, "{other_ends} {other_runs} {age:?}");
+            assert_eq!(started, expected != "kept");
+            assert!(!phase.start(other_ends, other_runs, at + age), "one keeper is enough");
+        }
+        assert!(Phase::Idle.start(0, false, at));
     }
 }

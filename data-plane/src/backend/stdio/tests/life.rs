@@ -115,6 +115,21 @@ async fn a_start_that_fails_says_why_and_fails_fast_until_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_start_goes_on_when_its_callers_give_up() {
+    let starts = Starts::new();
+    let mut spec = quick(starts.path(), "late");
+    spec.connect = Duration::from_millis(50);
+    let supervisor = supervise(spec);
+    let mut gave_up = 0;
+    while let Err(failure) = soon(supervisor.shared(Era::Legacy)).await {
+        assert_eq!(failure.kind, Why::Timeout);
+        gave_up += 1;
+    }
+    assert!(gave_up > 0);
+    assert_eq!(starts.count(), 1);
+}
+
+#[tokio::test]
 async fn a_crash_loop_is_slowed_down_and_goes_on() {
     let starts = Starts::new();
     let supervisor = supervise(shell(&format!("echo start >> {}; exit 1", starts.path())));

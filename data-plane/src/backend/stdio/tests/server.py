@@ -1,6 +1,7 @@
 """A scripted MCP server for the tests of the stdio backend. First argument: how it behaves."""
-import json, os, subprocess, sys, threading, time
+import json, os, subprocess, sys, time
 
+LONG = 60  # seconds: what a failing test leaves behind ends by itself
 how = sys.argv[1]
 held = []
 era = None
@@ -113,11 +114,8 @@ def call(line, id, method, params):
             note("notifications/cancelled", requestId=id)
             result(id, {"resultType": "complete", "_meta": tag})
     elif method == "family":  # a grandchild that outlives us and ignores SIGTERM
-        child = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+        child = subprocess.Popen(["sh", "-c", f"trap '' TERM; for n in $(seq {LONG}); do sleep 1; done"])
         result(id, {"pid": child.pid})
-    elif method == "deaf":  # reads nothing any more
-        result(id, {})
-        time.sleep(3600)
     else:
         refuse(id, -32601, "Method not found")
 
@@ -142,4 +140,4 @@ for line in sys.stdin:
     else:
         call(line, message["id"], method, message.get("params", {}))
 if how == "stubborn":
-    time.sleep(3600)
+    time.sleep(LONG)
