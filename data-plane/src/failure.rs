@@ -85,6 +85,15 @@ impl Failure {
         Self { kind, public: public.into(), source: None }
     }
 
+    /// The same, naming the upstream at fault: on a route of many the caller cannot know which one it was.
+    #[must_use]
+    pub fn at(mut self, upstream: &str) -> Self {
+        if self.is_upstream() && !self.public.contains(upstream) {
+            self.public = format!("{upstream}: {}", self.public).into();
+        }
+        self
+    }
+
     /// Adds the cause, for the log only.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -15,6 +15,9 @@ use std::{
 };
 use tokio::{net::TcpListener, runtime::Handle};
 
+/// How long the control plane may take to hear that the node leaves.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
+
 /// What an operator says when starting a node.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -37,6 +40,8 @@ pub struct Options {
 /// A node with every socket bound and every task started.
 pub struct Running {
     tasks: Tasks,
+    /// Follows the control plane until the calls are finished.
+    control: Tasks,
     readiness: Readiness,
     drain: Duration,
     /// As bound.
@@ -66,6 +71,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     let configured = context.readiness.register("configuration");
     let path = path::build(&context);
     let node = Arc::new(node::Node::new(writer, &context));
+    let control_tasks = Tasks::new();
     let control_options = control::Options {
         control: options.control.clone(),
         node_id: options.node_id.clone(),
@@ -74,12 +80,13 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         admin: admin_address,
         state: state.clone(),
         build_version: VERSION,
-        stopping: tasks.stopping(),
+        draining: tasks.stopping(),
+        stopping: control_tasks.stopping(),
     };
     let link = {
         let _aside = aside.enter();
         let (link, following) = control::start(control_options, node)?;
-        tasks.spawn("control", OnExit::Shutdown, following);
+        control_tasks.spawn("control", OnExit::Shutdown, following);
         let waiting = link.clone();
         tasks.spawn("first configuration", OnExit::Quiet, async move {
             // Ready with the first configuration, wherever it came from.
@@ -101,28 +108,39 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         version = VERSION,
         "data plane started"
     );
-    Ok(Running { tasks, readiness: context.readiness, drain: options.drain, listen, admin: admin_address })
+    Ok(Running {
+        tasks,
+        control: control_tasks,
+        readiness: context.readiness,
+        drain: options.drain,
+        listen,
+        admin: admin_address,
+    })
 }
 
 impl Running {
     /// Serves until SIGTERM, SIGINT or the end of a task that must not end; then drains. False: it did not end
     /// by itself or in time.
     pub async fn until_stopped(self) -> bool {
-        let stopping = self.tasks.stopping();
+        let (stopping, uncontrolled) = (self.tasks.stopping(), self.control.stopping());
         tokio::select! {
             () = o1_process::signal::terminate() => tracing::info!("asked to stop: finishing calls"),
             () = stopping.cancelled() => {}
+            () = uncontrolled.cancelled() => {}
         }
         // 1 go unready  2 stop accepting  3 finish calls, say goodbye to streams  4 cut what is left
         self.readiness.set_draining();
         self.tasks.begin_stop();
         let in_time = self.tasks.stopped_within(self.drain).await;
-        match self.tasks.fault() {
+        self.control.begin_stop();
+        self.control.stopped_within(GOODBYE_WITHIN).await;
+        let fault = self.tasks.fault().or_else(|| self.control.fault());
+        match &fault {
             Some(task) => tracing::error!(task, "stopped because a task ended that must not"),
             None if in_time => tracing::info!("stopped"),
             None => tracing::warn!(drain = ?self.drain, "stopped; some calls were cut"),
         }
-        self.tasks.fault().is_none()
+        fault.is_none()
     }
 }
 

@@ -57,7 +57,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    pub async fn run(mut self, stopping: &CancellationToken) -> Ended {
+    pub async fn run(mut self, draining: &CancellationToken, stopping: &CancellationToken) -> Ended {
+        let mut told = draining.is_cancelled();
         let mut heartbeat = interval(self.terms.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -69,6 +70,10 @@ impl<'a> Exchange<'a> {
                 },
                 (nonce, outcome) = settled(&mut self.applying) => self.answer(nonce, outcome),
                 _ = heartbeat.tick() => self.beat(),
+                () = draining.cancelled(), if !told => {
+                    told = true;
+                    self.beat();
+                }
                 () = sleep_until(self.heard + self.terms.silence) => {
                     return Ended::Lost(format!("no answer to heartbeats for {:?}", self.terms.silence));
                 }

@@ -93,7 +93,9 @@ pub struct Options {
     pub state: Arc<StateDir>,
     /// The build of this node.
     pub build_version: &'static str,
-    /// The drain has begun: see `Tasks::stopping`.
+    /// The drain has begun: the control plane is told at once, and the stream stays.
+    pub draining: CancellationToken,
+    /// The calls are finished: goodbye.
     pub stopping: CancellationToken,
 }
 
@@ -121,6 +123,7 @@ pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Fu
         me: identity.describe(&options),
         reporter: Reporter::default(),
         uri: options.control,
+        draining: options.draining,
         stopping: options.stopping,
         node,
         applier,
@@ -131,6 +134,7 @@ pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Fu
 
 struct Control {
     uri: Option<http::Uri>,
+    draining: CancellationToken,
     stopping: CancellationToken,
     me: wire::NodeIdentity,
     node: Arc<dyn Node>,
@@ -177,7 +181,8 @@ impl Control {
         link::connected(&self.link, &connected.terms.control_plane);
         let reports =
             self.reporter.run(connected.client.clone(), &self.me, self.node.as_ref(), connected.terms.stats);
-        let exchange = Exchange::new(connected, &self.node, &self.applier).run(&self.stopping);
+        let exchange =
+            Exchange::new(connected, &self.node, &self.applier).run(&self.draining, &self.stopping);
         let ended = tokio::select! {
             ended = exchange => ended,
             never = reports => match never {},

@@ -67,7 +67,7 @@ impl<C: Connect> Upstream<C> {
 impl<C: Connect> Upstreams for Upstream<C> {
     async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
         let runtime = self.runtimes.get(&upstream)?;
-        match (&call.caller, &call.ask) {
+        let asked = match (&call.caller, &call.ask) {
             (Caller::Modern, Ask::Message(message)) => self.modern(&call, message, &runtime).await,
             (Caller::Modern, _) => Err(Failure::new(Kind::InvalidRequest, "modern clients only POST")),
             (Caller::Legacy(session), _) if relay::fits(&call.route, &upstream) => {
@@ -80,7 +80,8 @@ impl<C: Connect> Upstreams for Upstream<C> {
                 Kind::MissingSession,
                 "this route needs a session: send `initialize` first, then its Mcp-Session-Id",
             )),
-        }
+        };
+        asked.map_err(|failure| failure.at(&upstream.name))
     }
 
     async fn handshake(&self, call: &Call, upstream: Arc<plan::Upstream>) -> Result<Message, Failure> {

@@ -233,6 +233,7 @@ async fn an_address_that_cannot_be_a_control_plane_is_refused_at_once() {
             admin: "127.0.0.1:1".parse().unwrap(),
             state: Arc::new(StateDir::open(dir.path()).unwrap()),
             build_version: VERSION,
+            draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
         };
         let error = start(options, Arc::new(TestNode::default())).err().unwrap().to_string();

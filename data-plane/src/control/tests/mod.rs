@@ -39,6 +39,7 @@ impl Running {
             admin: "127.0.0.1:9090".parse().unwrap(),
             state: state.clone(),
             build_version: VERSION,
+            draining: tasks.stopping(),
             stopping: tasks.stopping(),
         };
         let (link, control) = start(options, node.clone()).unwrap();
