@@ -41,7 +41,8 @@ async fn on_terminate_calls_finish_streams_end_and_the_exit_is_clean() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_drains_a_data_plane_is_not_ready_and_takes_no_new_clients() {
     let backend = Backend::start().await;
-    backend.tool("slow", Answer::Later(Duration::from_secs(4), Box::new(Answer::text("finished"))));
+    // Longer than the pause between two heartbeats, which tell the control plane.
+    backend.tool("slow", Answer::Later(Duration::from_secs(8), Box::new(Answer::text("finished"))));
     let mut gateway = Gateway::start(&config([backend.upstream("only")])).await;
     let (address, admin) = (gateway.address(), gateway.data.admin);
     let modern = Modern::new(address, "/mcp");

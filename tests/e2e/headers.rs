@@ -40,9 +40,12 @@ const fn body(name: &'static str, body: &'static str, status: u16, code: i64) ->
 
 const LADDER: &[Case] = &[
     case("nothing changed", &[], 200, 0),
-    case("accept absent", &[("accept", None)], 406, 0),
-    case("accept without event streams", &[("accept", Some("application/json"))], 406, 0),
-    case("content type is text", &[("content-type", Some("text/plain"))], 415, 0),
+    case("accept absent, which accepts anything", &[("accept", None)], 200, 0),
+    case("accept of anything", &[("accept", Some("*/*"))], 200, 0),
+    case("accept without event streams", &[("accept", Some("application/json"))], 406, -32600),
+    case("accept without JSON", &[("accept", Some("text/event-stream"))], 406, -32600),
+    case("content type is text", &[("content-type", Some("text/plain"))], 415, -32600),
+    case("content type absent", &[("content-type", None)], 415, -32600),
     case(
         "content type with a parameter",
         &[("content-type", Some("application/json; charset=utf-8"))],
@@ -208,14 +211,7 @@ async fn an_unknown_revision_is_told_which_ones_there_are() {
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_that_the_modern_era_removed_are_not_found() {
     let (gateway, _backend) = gateway().await;
-    for method in [
-        "initialize",
-        "ping",
-        "logging/setLevel",
-        "resources/subscribe",
-        "resources/unsubscribe",
-        "nothing/known",
-    ] {
+    for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
         let (headers, body) = modern(method, "{}");
         let reply = Http::new(gateway.address()).send("POST", "/mcp", &borrowed(&headers), body).await;
         assert_eq!((reply.status, reply.error_code()), (404, Some(-32601)), "{method}: {}", reply.text());
@@ -224,29 +220,21 @@ async fn methods_that_the_modern_era_removed_are_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mirrored_parameter_must_agree_with_the_body() {
+async fn mirrored_parameters_reach_the_server_as_they_came() {
     let (gateway, backend) = gateway().await;
     for (route, tool) in [("/mcp", "only__region"), ("/u/only/mcp", "region")] {
-        for (header, status) in [
-            (Some("eu"), 200),
-            (Some("=?base64?ZXU=?="), 200),
-            (Some("us"), 400),
-            (Some("=?base64?ZXU?="), 400),
-            (None, 400),
-        ] {
+        for value in ["eu", "=?base64?ZXU=?=", "=?base64?ZXU?="] {
             let (mut headers, body) =
                 modern("tools/call", &format!(r#"{{"name":"{tool}","arguments":{{"region":"eu"}}}}"#));
-            headers.extend(header.map(|value| ("Mcp-Param-Region".to_owned(), value.to_owned())));
+            headers.push(("Mcp-Param-Region".to_owned(), value.to_owned()));
+            headers.push(("Mcp-Param-Unknown".to_owned(), "kept".to_owned()));
             let reply = Http::new(gateway.address()).send("POST", route, &borrowed(&headers), body).await;
-            assert_eq!(reply.status, status, "{route} {header:?}: {}", reply.text());
-            let code = if status == 400 { Some(-32020) } else { None };
-            assert_eq!(reply.error_code(), code, "{route} {header:?}");
+            // The server judges them by its schema; this one does not.
+            assert_eq!(reply.status, 200, "{route} {value}: {}", reply.text());
+            let received = backend.last("tools/call");
+            assert_eq!(received.header("mcp-param-region"), value, "{route}");
+            assert_eq!(received.header("mcp-param-unknown"), "kept", "{route}");
         }
-        assert_eq!(
-            backend.last("tools/call").header("mcp-param-region"),
-            "=?base64?ZXU=?=",
-            "{route}: as it came"
-        );
     }
 }
 
@@ -286,7 +274,7 @@ async fn a_legacy_post_is_checked_as_well() {
         let mut wrong = Vec::new();
         for (name, header, value, status) in [
             ("nothing changed", "x-nothing", Some("1"), 200),
-            ("accept absent", "accept", None, 406),
+            ("accept absent, which accepts anything", "accept", None, 200),
             ("accept without event streams", "accept", Some("application/json"), 406),
             ("content type", "content-type", Some("text/plain"), 415),
             ("version unknown", "mcp-protocol-version", Some("1999-01-01"), 400),
@@ -317,10 +305,12 @@ async fn a_legacy_post_is_checked_as_well() {
                 ));
             }
         }
-        let headers: Vec<_> = client.headers().into_iter().filter(|(name, _)| *name != "accept").collect();
+        let mut headers = client.headers();
+        headers.retain(|(name, _)| *name != "accept");
+        headers.push(("accept", "application/json"));
         let reply = client.http.send("GET", route, &headers, "").await;
         if reply.status != 406 {
-            wrong.push(format!("GET without accept: expected 406, got {}", reply.status));
+            wrong.push(format!("GET that accepts JSON only: expected 406, got {}", reply.status));
         }
         assert!(wrong.is_empty(), "{route}: {wrong:#?}");
     }
@@ -330,7 +320,6 @@ async fn a_legacy_post_is_checked_as_well() {
 async fn pages_of_strangers_cannot_reach_the_gateway() {
     let (gateway, backend) = gateway().await;
     let http = Http::new(gateway.address());
-    let before = backend.received().len();
     for route in ["/mcp", "/u/only/mcp"] {
         let (headers, body) = modern("tools/list", "{}");
         let send = async |extra: (&str, &str)| {
@@ -344,7 +333,7 @@ async fn pages_of_strangers_cannot_reach_the_gateway() {
         let status = send(("host", "evil.example.com")).await;
         assert_eq!(status, 421, "{route}: a host that is not ours");
     }
-    assert_eq!(backend.received().len(), before, "nothing went through");
+    assert_eq!(backend.received_of("tools/list").len(), 0, "nothing went through");
     let (headers, body) = modern("tools/list", "{}");
     let port = gateway.address().port();
     for (name, value) in [

@@ -107,17 +107,24 @@ async fn names_nobody_offers_are_refused_without_asking_anybody() {
     let (gateway, left, right) = pair(Era::Both).await;
     let legacy = Legacy::open(gateway.address(), "/mcp").await;
     let modern = Modern::new(gateway.address(), "/mcp");
-    for tool in ["nobody__echo", "echo", "left__nothing"] {
+    for tool in ["nobody__echo", "echo", "left_echo", "__echo", ""] {
         assert_eq!(legacy.call(tool, "{}").await.error_code(), Some(-32602), "legacy {tool}");
         assert_eq!(modern.call(tool, "{}").await.error_code(), Some(-32602), "modern {tool}");
     }
+    // Where many servers answer nobody is meant by a method that nobody knows.
+    assert_eq!(legacy.request("vendor/compute", "{}").await.error_code(), Some(-32601));
+    assert_eq!(modern.request("vendor/compute", "{}").await.error_code(), Some(-32601));
     let unknown = r#"{"uri":"test://nobody"}"#;
     assert_eq!(legacy.request("resources/read", unknown).await.error_code(), Some(-32002));
     assert_eq!(modern.request("resources/read", unknown).await.error_code(), Some(-32602));
-    let asked = |backend: &Backend| {
-        backend.received_of("tools/call").len() + backend.received_of("resources/read").len()
-    };
-    assert_eq!(asked(&left) + asked(&right), 0);
+    for backend in [&left, &right] {
+        for method in ["tools/call", "resources/read", "vendor/compute"] {
+            assert_eq!(backend.received_of(method).len(), 0, "{method}");
+        }
+    }
+    // Behind a prefix its owner is asked: a list that is not there yet must not hide a tool.
+    assert_eq!(legacy.call("left__nothing", "{}").await.error_code(), Some(-32602));
+    assert_eq!((left.received_of("tools/call").len(), right.received_of("tools/call").len()), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -228,6 +228,12 @@ impl Backend {
         self.shared.state().sessions.len()
     }
 
+    /// Open GET streams and subscriptions, which [`Backend::notify`] reaches.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.shared.notifications.receiver_count()
+    }
+
     /// Forgets every session, as a restart does.
     pub fn forget_sessions(&self) {
         self.shared.state().sessions.clear();

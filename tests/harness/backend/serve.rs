@@ -16,6 +16,7 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Durati
 use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
 
 const MODERN: &str = "2026-07-28";
+const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// `None` closes the connection.
@@ -89,7 +90,16 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
     if !modern && received.method == "initialize" {
         return Some(initialize(&parsed, id.as_deref().unwrap_or("null"), &shared));
     }
-    if !modern && !shared.state().sessions.contains(received.header("mcp-session-id")) {
+    let session = received.header("mcp-session-id");
+    if !modern && session.is_empty() {
+        let error = r#"{"code":-32000,"message":"no session"}"#;
+        return Some(json(
+            400,
+            "application/json",
+            &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
+        ));
+    }
+    if !modern && !shared.state().sessions.contains(session) {
         let error = r#"{"code":-32001,"message":"session not found"}"#;
         return Some(json(
             404,
@@ -110,7 +120,7 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
 
 fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
     let version = match parsed["params"]["protocolVersion"].as_str() {
-        Some(version) if version < MODERN => version,
+        Some(version) if LEGACY.contains(&version) => version,
         _ => "2025-11-25",
     };
     let session = {
