@@ -66,7 +66,8 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         metrics: Arc::new(Metrics::default()),
         tasks: tasks.clone(),
         readiness: Readiness::new(),
-        launcher: std::env::current_exe().ok(),
+        // By this name rather than by path: the file may be replaced while we run.
+        launcher: Some(PathBuf::from("/proc/self/exe")),
     };
     let configured = context.readiness.register("configuration");
     let path = path::build(&context);
