@@ -12,7 +12,7 @@ use o1_proto::{
 };
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 /// Larger answers than this are refused: a fleet of ten thousand upstreams fits.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -23,7 +23,7 @@ const PAGES: usize = 500;
 /// A connection to a control plane.
 pub struct Client {
     link: Link,
-    status: wire::status_service_client::StatusServiceClient<Channel>,
+    status: wire::status_service_client::StatusServiceClient<Link>,
 }
 
 impl Client {
@@ -33,7 +33,7 @@ impl Client {
     /// Why there is no connection.
     pub async fn connect(target: &Target, limit: Duration) -> Result<Self, Failure> {
         let link = connect::open(target, limit).await?;
-        let status = wire::status_service_client::StatusServiceClient::new(link.channel.clone())
+        let status = wire::status_service_client::StatusServiceClient::new(link.clone())
             .max_decoding_message_size(ANSWER_BYTES);
         Ok(Self { link, status })
     }
@@ -328,8 +328,17 @@ pub(crate) mod scripted {
     struct Service(watch::Receiver<u64>);
 
     impl Scripted {
+        /// Where an earlier one was killed a moment ago, the port may take a while to become free.
         pub(crate) async fn start(address: SocketAddr, revision: u64) -> Self {
-            let listener = TcpListener::bind(address).await.unwrap();
+            let mut tries = 0;
+            let listener = loop {
+                match TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    Err(error) => assert!(tries < 1000, "cannot bind {address}: {error}"),
+                }
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            };
             let (address, tasks) = (listener.local_addr().unwrap(), Tasks::new());
             let (revision, seen) = watch::channel(revision);
             let service = wire::status_service_server::StatusServiceServer::new(Service(seen));

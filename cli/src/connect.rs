@@ -4,12 +4,13 @@
 //! Knows nothing of messages; `report` puts the failures into words.
 
 use crate::report::Error;
+use http::StatusCode;
 use std::{
     fmt,
     future::{Ready, ready},
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use tokio::{
 };
 use tonic::{
     Code,
+    body::Body,
     codegen::Service,
     transport::{Channel, Endpoint, Uri},
 };
@@ -106,12 +108,11 @@ pub enum Failure {
     },
 }
 
-/// A connection, and what came over it first.
+/// A connection, and what came over it.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// What clients are made of.
-    pub channel: Channel,
-    greeting: Greeting,
+    channel: Channel,
+    heard: Heard,
     limit: Duration,
 }
 
@@ -121,8 +122,8 @@ pub struct Link {
 /// Every failure up to the connection; what speaks at the other end shows with the first call.
 pub async fn open(target: &Target, limit: Duration) -> Result<Link, Failure> {
     let stream = timeout(limit, dial(target)).await.unwrap_or(Err(Failure::NoConnection(limit)))?;
-    let greeting = Greeting::default();
-    let only = Only(Some(Overheard { stream, greeting: greeting.clone() }));
+    let heard = Heard::default();
+    let only = Only(Some(Overheard { stream, heard: heard.clone() }));
     let endpoint = Endpoint::from(target.uri.clone())
         .http2_keep_alive_interval(KEEP_ALIVE.0)
         .keep_alive_timeout(KEEP_ALIVE.1)
@@ -130,8 +131,8 @@ pub async fn open(target: &Target, limit: Duration) -> Result<Link, Failure> {
     let channel = endpoint
         .connect_with_connector(only)
         .await
-        .map_err(|error| greeting.judge().unwrap_or_else(|| Failure::Lost(causes(&error))))?;
-    Ok(Link { channel, greeting, limit })
+        .map_err(|error| heard.foreign().unwrap_or_else(|| Failure::Lost(causes(&error))))?;
+    Ok(Link { channel, heard, limit })
 }
 
 async fn dial(target: &Target) -> Result<TcpStream, Failure> {
@@ -168,62 +169,115 @@ impl Link {
         match timeout(self.limit, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failure(&status)),
-            Err(_) => Err(self.greeting.judge_silence().unwrap_or(Failure::NoAnswer(self.limit))),
+            Err(_) if self.heard.nothing() => Err(Failure::NoAnswer(self.limit)),
+            Err(_) => Err(self.heard.foreign().unwrap_or(Failure::NoAnswer(self.limit))),
         }
     }
 
     /// What an error of gRPC means here.
     #[must_use]
     pub fn failure(&self, status: &tonic::Status) -> Failure {
-        let said = status.message();
-        let message = || said.to_owned();
         if let Some(source) = std::error::Error::source(status) {
             // The error arose on this side: the transport failed, the server said nothing.
-            return self.greeting.judge().unwrap_or_else(|| Failure::Lost(causes(source)));
+            return self.heard.foreign().unwrap_or_else(|| Failure::Lost(causes(source)));
         }
-        match (status.code(), said.strip_prefix("grpc-status header missing, mapped from ")) {
-            (Code::Unauthenticated | Code::PermissionDenied, _) => Failure::Unauthorised(message()),
-            (_, Some(http)) => {
-                Failure::Foreign(format!("it speaks HTTP/2, but not gRPC: it answered with {http}"))
-            }
-            (Code::Unimplemented, None) => {
+        if let Some(answer) = self.heard.without_grpc() {
+            return without_grpc(answer);
+        }
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Failure::Unauthorised(message),
+            Code::Unimplemented => {
                 Failure::Foreign("it speaks gRPC, but does not offer o1.control.v1.StatusService".to_owned())
             }
-            (code, None) => Failure::Broken { code: word(code), message: message() },
+            code => Failure::Broken { code: word(code), message },
         }
     }
 }
 
-/// The first bytes that the other side sent. A server that speaks HTTP/2 opens with a SETTINGS frame.
+/// What an answer means that is HTTP, but not gRPC.
+fn without_grpc(status: StatusCode) -> Failure {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Failure::Unauthorised(format!("a proxy answers with HTTP status {status}"))
+        }
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            let message = format!("a proxy answers with HTTP status {status}");
+            Failure::Broken { code: word(Code::Unavailable), message }
+        }
+        _ => {
+            Failure::Foreign(format!("it speaks HTTP/2, but not gRPC: it answered with HTTP status {status}"))
+        }
+    }
+}
+
+/// Clients are made of this. It remembers an answer that is not gRPC, of which tonic would only say that it
+/// cannot read it.
+impl Service<http::Request<Body>> for Link {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (answer, heard) = (self.channel.call(request), self.heard.clone());
+        Box::pin(async move {
+            let answer = answer.await?;
+            let content_type = answer.headers().get(http::header::CONTENT_TYPE);
+            if !content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+                heard.lock().without_grpc = Some(answer.status());
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// What the other side sent, as far as it shows who it is.
 #[derive(Debug, Clone, Default)]
-struct Greeting(Arc<Mutex<Vec<u8>>>);
+struct Heard(Arc<Mutex<Words>>);
+
+#[derive(Debug, Default)]
+struct Words {
+    /// A server that speaks HTTP/2 opens with the header of a SETTINGS frame.
+    first: Vec<u8>,
+    /// The status of an answer that was not gRPC.
+    without_grpc: Option<StatusCode>,
+}
 
 /// Length of an HTTP/2 frame header; the type is its fourth byte, and SETTINGS is 4.
 const FRAME_HEADER: usize = 9;
 
-impl Greeting {
+impl Heard {
+    fn lock(&self) -> MutexGuard<'_, Words> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn hear(&self, bytes: &[u8]) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = FRAME_HEADER.saturating_sub(heard.len());
-        heard.extend_from_slice(&bytes[..missing.min(bytes.len())]);
+        let first = &mut self.lock().first;
+        let missing = FRAME_HEADER.saturating_sub(first.len());
+        first.extend_from_slice(&bytes[..missing.min(bytes.len())]);
+    }
+
+    fn nothing(&self) -> bool {
+        self.lock().first.is_empty()
+    }
+
+    fn without_grpc(&self) -> Option<StatusCode> {
+        self.lock().without_grpc
     }
 
     /// How one can tell that it is no control plane; `None` when it may well be one.
-    fn judge(&self) -> Option<Failure> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let clue = match heard.as_slice() {
+    fn foreign(&self) -> Option<Failure> {
+        let clue = match self.lock().first.as_slice() {
             [] => "it closed the connection without a word of HTTP/2",
             [b'H', b'T', b'T', b'P', ..] => "it speaks HTTP/1.1, not gRPC",
             [_, _, _, 4, ..] => return None,
             _ => "it does not speak HTTP/2",
         };
         Some(Failure::Foreign(clue.to_owned()))
-    }
-
-    /// The same when nothing came in time: silence itself is no clue.
-    fn judge_silence(&self) -> Option<Failure> {
-        let silent = self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        if silent { None } else { self.judge() }
     }
 }
 
@@ -248,7 +302,7 @@ impl Service<Uri> for Only {
 /// A stream that remembers the first bytes it delivered.
 struct Overheard {
     stream: TcpStream,
-    greeting: Greeting,
+    heard: Heard,
 }
 
 impl AsyncRead for Overheard {
@@ -259,7 +313,7 @@ impl AsyncRead for Overheard {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.greeting.hear(buffer.filled().get(before..).unwrap_or_default());
+        self.heard.hear(buffer.filled().get(before..).unwrap_or_default());
         polled
     }
 }

@@ -20,6 +20,7 @@ mod tools;
 
 use crate::{
     args::SampleServer,
+    interrupt,
     report::{Error, Exit},
     terminal::Terminal,
 };
@@ -67,6 +68,7 @@ impl Sample {
 /// # Errors
 /// The address or the state directory is not free.
 pub async fn run(args: &SampleServer, terminal: &mut Terminal) -> Result<Exit, Error> {
+    let asked = interrupt::listen().await;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::local(format!("cannot listen on {}: {error}", args.listen), "choose another with --listen")
     })?;
@@ -84,7 +86,7 @@ pub async fn run(args: &SampleServer, terminal: &mut Terminal) -> Result<Exit, E
     terminal.out.write(&format!("sample server {} serves MCP at http://{address}/mcp\n", args.name))?;
     let stopping = tasks.stopping();
     tokio::select! {
-        () = o1_process::signal::terminate() => {}
+        () = asked => {}
         () = stopping.cancelled() => {}
     }
     tasks.begin_stop();

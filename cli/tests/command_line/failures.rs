@@ -3,7 +3,7 @@
 use super::o1ctl;
 use bytes::Bytes;
 use http::Response;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{
@@ -41,7 +41,7 @@ fn until_it_leaves(mut stream: TcpStream) {
 }
 
 /// An HTTP/2 server that answers everything with these headers.
-fn answering(status: u16, headers: &'static [(&'static str, &'static str)]) -> String {
+fn answering(status: u16, headers: &'static [(&'static str, &'static str)], body: &'static str) -> String {
     serving(move |stream| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let service = service_fn(move |_: http::Request<Incoming>| async move {
@@ -49,7 +49,7 @@ fn answering(status: u16, headers: &'static [(&'static str, &'static str)]) -> S
             for (name, value) in headers {
                 response = response.header(*name, *value);
             }
-            Ok::<_, Infallible>(response.body(Empty::<Bytes>::new()).unwrap())
+            Ok::<_, Infallible>(response.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap())
         });
         let served = async {
             stream.set_nonblocking(true).unwrap();
@@ -61,7 +61,7 @@ fn answering(status: u16, headers: &'static [(&'static str, &'static str)]) -> S
 }
 
 fn grpc(headers: &'static [(&'static str, &'static str)]) -> String {
-    answering(200, headers)
+    answering(200, headers, "")
 }
 
 #[test]
@@ -120,11 +120,30 @@ fn a_server_of_another_kind() {
 
 #[test]
 fn an_http_2_server_without_grpc() {
-    insta::assert_snapshot!(told(&answering(404, &[("content-type", "text/html")])), @"
-        error: something answers at http://HOST:PORT, but it is not an only1 control plane: it speaks HTTP/2, but not gRPC: it answered with HTTP status code 404
+    insta::assert_snapshot!(told(&answering(404, &[("content-type", "text/html")], "")), @"
+        error: something answers at http://HOST:PORT, but it is not an only1 control plane: it speaks HTTP/2, but not gRPC: it answered with HTTP status 404 Not Found
 
         hint: --control wants the gRPC address of the control plane (its --listen, 7400 by default), not an admin port or a client URL
         ");
+}
+
+#[test]
+fn the_client_url_of_a_gateway() {
+    let server = answering(404, &[("content-type", "application/json")], r#"{"error":{}}"#);
+    assert!(
+        told(&server).contains("it speaks HTTP/2, but not gRPC: it answered with HTTP status 404"),
+        "{}",
+        told(&server)
+    );
+}
+
+#[test]
+fn a_proxy_without_anything_behind_it() {
+    let told = told(&answering(503, &[], "nobody is there"));
+    assert!(
+        told.contains("answered with an error: unavailable: a proxy answers with HTTP status 503"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -160,7 +179,7 @@ fn a_server_that_refuses_the_caller() {
             format!("error: the control plane at http://HOST:PORT refuses this caller: {message}\n\nhint: ");
         assert!(told.starts_with(&expected), "{told}");
     }
-    let proxy = told(&answering(401, &[]));
+    let proxy = told(&answering(401, &[], ""));
     assert!(proxy.contains("refuses this caller"), "{proxy}");
 }
 

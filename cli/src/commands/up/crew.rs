@@ -6,6 +6,7 @@ use super::{
     seconds,
 };
 use crate::{
+    interrupt,
     output::page::{Line, Page, Style},
     report::Error,
     terminal::Terminal,
@@ -99,12 +100,14 @@ enum Event {
 
 impl Crew {
     /// Nobody yet. From here on SIGINT and SIGTERM end the work instead of the process.
-    pub fn new() -> Self {
+    pub async fn new() -> Self {
+        let mut interrupt = interrupt::listen().await;
         let tasks = Tasks::new();
         let (ask, asked) = mpsc::channel(1);
         let _detached = tasks.spawn("signals", OnExit::Quiet, async move {
             loop {
-                o1_process::signal::terminate().await;
+                interrupt.await;
+                interrupt = interrupt::listen().await;
                 if ask.send(()).await.is_err() {
                     return;
                 }
