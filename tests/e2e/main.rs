@@ -20,6 +20,10 @@ mod sessions;
 mod stability;
 #[cfg(test)]
 mod stdio;
+#[cfg(test)]
+mod talk;
+#[cfg(test)]
+mod up;
 
 /// A configuration of these upstreams, each as [`o1_tests::Backend::upstream`] writes one.
 #[cfg(test)]

@@ -98,6 +98,8 @@ struct State {
     received: Vec<Received>,
     sessions: BTreeSet<String>,
     minted: u64,
+    /// Answers whose caller went before their end.
+    cut: u64,
 }
 
 struct Shared {
@@ -139,6 +141,7 @@ impl Backend {
             received: Vec::new(),
             sessions: BTreeSet::new(),
             minted: 0,
+            cut: 0,
         };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), notifications: broadcast::Sender::new(256) });
@@ -232,6 +235,12 @@ impl Backend {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.shared.notifications.receiver_count()
+    }
+
+    /// Answers whose caller went before their end.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.shared.state().cut
     }
 
     /// Forgets every session, as a restart does.

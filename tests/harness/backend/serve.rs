@@ -12,7 +12,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
 
 const MODERN: &str = "2026-07-28";
@@ -115,7 +121,14 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
     }
     let answer = scripted(&received, &parsed, &shared.state());
     let sse = shared.state().sse;
-    respond(answer, &Asked { id, body: &received.body, parsed: &parsed, sse }).await
+    let unfinished = Unfinished(Some(Arc::clone(&shared)));
+    let asked =
+        Asked { id, body: &received.body, parsed: &parsed, sse, unfinished: Mutex::new(Some(unfinished)) };
+    let reply = respond(answer, &asked).await;
+    if let Some(unfinished) = asked.unfinished() {
+        unfinished.finish();
+    }
+    reply
 }
 
 fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
@@ -171,14 +184,37 @@ fn scripted(received: &Received, parsed: &Value, state: &State) -> Answer {
     }
 }
 
+/// Counts an answer as cut when it is dropped before its end.
+struct Unfinished(Option<Arc<Shared>>);
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.state().cut += 1;
+        }
+    }
+}
+
 struct Asked<'a> {
     id: String,
     body: &'a str,
     parsed: &'a Value,
     sse: bool,
+    /// Until an answer that is a stream takes it along.
+    unfinished: Mutex<Option<Unfinished>>,
 }
 
 impl Asked<'_> {
+    fn unfinished(&self) -> Option<Unfinished> {
+        self.unfinished.lock().expect("no holder panics").take()
+    }
+
     fn message(&self, answer: &Answer) -> String {
         let id = &self.id;
         match answer {
@@ -217,10 +253,18 @@ fn respond<'a>(answer: Answer, asked: &'a Asked<'a>) -> Pin<Box<dyn Future<Outpu
                     last => (Duration::ZERO, asked.message(&last)),
                 };
                 steps.push((pause, last));
-                let events = stream::iter(steps).then(|(pause, message)| async move {
-                    tokio::time::sleep(pause).await;
-                    Ok(event(&message))
-                });
+                let unfinished = asked.unfinished();
+                let events =
+                    stream::unfold((steps.into_iter(), unfinished), |(mut steps, unfinished)| async {
+                        let Some((pause, message)) = steps.next() else {
+                            if let Some(unfinished) = unfinished {
+                                unfinished.finish();
+                            }
+                            return None;
+                        };
+                        tokio::time::sleep(pause).await;
+                        Some((Ok(event(&message)), (steps, unfinished)))
+                    });
                 Some(events_response(Body::new(StreamBody::new(events))))
             }
             last if asked.sse => {
