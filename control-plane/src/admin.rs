@@ -22,7 +22,8 @@ pub fn routes(board: Board, readiness: Readiness) -> Admin {
         })
         .route("/status", move || {
             let now = Now::read();
-            AdminReply::json(StatusCode::OK, &Status { fleet: status.fleet(now), nodes: status.nodes(now) })
+            let (nodes, _) = status.nodes(now, None, usize::MAX);
+            AdminReply::json(StatusCode::OK, &Status { fleet: status.fleet(now), nodes })
         })
         .route("/metrics", move || AdminReply::metrics(exposition(&metrics.fleet(Now::read()))))
 }

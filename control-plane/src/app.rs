@@ -14,6 +14,7 @@ use crate::{
 use o1_process::{OnExit, Readiness, StateDir, Tasks};
 use std::{collections::BTreeMap, error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 
 /// How long nodes, calls and the store may take to come to an end.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -42,7 +43,7 @@ impl App {
         let (http, admin) = bind("--admin", args.admin).await?;
 
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.path("store.db"))?);
-        let hub = Arc::new(Hub::new(store.nodes().await?));
+        let hub = Arc::new(Hub::new(store.nodes().await?, Now::read()));
         let source = Source::open(args.config.clone(), store.clone(), hub.generation_floor()).await?;
         let published = source.published();
         let board = Board::new(hub.clone(), published.clone(), started_at, listen);
@@ -54,11 +55,15 @@ impl App {
         tasks.spawn("admin", OnExit::Shutdown, routes.serve(http, tasks.clone()));
         tasks.spawn("config", OnExit::Shutdown, source.run(stop.clone()));
         tasks.spawn("publish", OnExit::Shutdown, publish(published, hub.clone()));
-        let (clock, until) = (hub.clone(), stop.clone());
-        tasks.spawn("fleet", OnExit::Shutdown, async move { clock.run(until).await });
-        let (records, shelf) = (hub.clone(), store.clone());
+        let (fleet, until, settled) = (hub.clone(), stop, CancellationToken::new());
+        let (records, shelf, settling) = (hub.clone(), store.clone(), settled.clone());
+        tasks.spawn("fleet", OnExit::Shutdown, async move {
+            // What the fleet decides last is still to be written.
+            let _settled = settling.drop_guard();
+            fleet.run(until).await;
+        });
         tasks.spawn("records", OnExit::Shutdown, async move {
-            records.records().write_to(&*shelf, stop).await;
+            records.records().write_to(&*shelf, settled).await;
         });
         let context = Context { hub, board, store, path: args.config.clone(), tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {

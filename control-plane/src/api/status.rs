@@ -1,7 +1,7 @@
 //! `StatusService`: the picture of the fleet, once or again and again.
 
 use super::{encode, errors, paging};
-use crate::{clock::Now, status::Board};
+use crate::{clock::Now, fleet::NodeUid, status::Board};
 use futures_util::{Stream, stream};
 use o1_proto::{
     convert,
@@ -71,21 +71,16 @@ impl StatusService for Statuses {
         let after = paging::key("node", &request.page_token)?
             .map(|key| node_key(key).ok_or_else(|| paging::unknown(&request.page_token)))
             .transpose()?;
-        let all = self.board.nodes(Now::read());
-        let total_size = i32::try_from(all.len()).unwrap_or(i32::MAX);
-        let keyed =
-            all.into_iter().map(|node| ((node.node.node_id.clone(), node.node.uid.to_string()), node));
-        let (keys, mut nodes): (Vec<_>, Vec<_>) = keyed
-            .filter(|(key, _)| after.as_ref().is_none_or(|after| key > after))
-            .take(size + 1)
-            .map(|(key, node)| (key, encode::node(node)))
-            .unzip();
+        let (found, total) = self.board.nodes(Now::read(), after, size + 1);
+        let keys: Vec<_> =
+            found.iter().map(|node| format!("{}{}", node.node.uid, node.node.node_id)).collect();
+        let mut nodes: Vec<_> = found.into_iter().map(encode::node).collect();
         let next_page_token = if paging::cut(&mut nodes, size) {
-            let (node_id, uid) = &keys[nodes.len() - 1];
-            paging::token("node", &format!("{uid}{node_id}"))
+            paging::token("node", &keys[nodes.len() - 1])
         } else {
             String::new()
         };
+        let total_size = i32::try_from(total).unwrap_or(i32::MAX);
         Ok(Response::new(ListNodesResponse { nodes, next_page_token, total_size }))
     }
 
@@ -113,9 +108,9 @@ impl StatusService for Statuses {
 }
 
 /// Node id and uid in the key of a token: 32 hexadecimal digits of the uid, then the id.
-fn node_key(key: &str) -> Option<(String, String)> {
+fn node_key(key: &str) -> Option<(&str, NodeUid)> {
     let (uid, node_id) = key.split_at_checked(32)?;
-    uid.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| (node_id.to_owned(), uid.to_owned()))
+    Some((node_id, NodeUid::try_from(uid.to_owned()).ok()?))
 }
 
 /// One stream of pictures.

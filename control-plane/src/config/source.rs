@@ -169,7 +169,7 @@ impl Source {
         };
         let header = self.store.append_revision(new).await?;
         tracing::info!(
-            version = %header.version, digest = %header.version.digest, source = header.source,
+            version = %header.version, source = header.source,
             upstreams = compiled.fleet.upstreams.len(), "configuration accepted"
         );
         for warning in compiled.warnings {

@@ -43,8 +43,8 @@ struct Fleet {
 impl Hub {
     /// A fleet of the nodes that an earlier process knew.
     #[must_use]
-    pub fn new(known: Vec<NodeRecord>) -> Self {
-        let fleet = Fleet { registry: Registry::remembering(known), ..Fleet::default() };
+    pub fn new(known: Vec<NodeRecord>, now: Now) -> Self {
+        let fleet = Fleet { registry: Registry::remembering(known, now.instant), ..Fleet::default() };
         Self {
             fleet: Mutex::new(fleet),
             records: Records::default(),

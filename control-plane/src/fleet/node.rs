@@ -79,6 +79,8 @@ pub struct Node {
     pub(super) session: Option<Session>,
     pub(super) draining: bool,
     pub(super) heard: Option<Instant>,
+    /// An earlier process knew it, and it has until then to say that it is still there.
+    awaited_until: Option<Instant>,
     pub(super) left: Option<Instant>,
     duplicate_until: Option<Instant>,
     swaps: VecDeque<Instant>,
@@ -118,6 +120,7 @@ impl Node {
             session: None,
             draining: false,
             heard: None,
+            awaited_until: None,
             left: None,
             duplicate_until: None,
             swaps: VecDeque::new(),
@@ -125,9 +128,11 @@ impl Node {
         }
     }
 
-    /// A node that an earlier process knew.
-    pub(super) fn remembered(record: NodeRecord) -> Self {
+    /// A node that an earlier process knew. It is not there before it says so, and not missed before its lease
+    /// would have ended.
+    pub(super) fn remembered(record: NodeRecord, now: Instant) -> Self {
         Self {
+            awaited_until: Some(now + LEASE),
             applied: record.applied,
             refused: record.refused,
             last_heard: Some(record.last_heard),
@@ -159,6 +164,12 @@ impl Node {
         } else {
             NodeState::Connected
         }
+    }
+
+    /// Whether nothing can be said of it yet: this process has not heard it, and has not waited long enough.
+    #[must_use]
+    pub fn is_awaited(&self, now: Instant) -> bool {
+        self.heard.is_none() && self.awaited_until.is_some_and(|until| now < until)
     }
 
     /// Whether it runs `target`.

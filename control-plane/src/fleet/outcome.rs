@@ -77,7 +77,8 @@ impl Event {
             What::Disconnected => tracing::info!(node_id, %node_uid, "node disconnected"),
             What::Sent(version) => tracing::debug!(node_id, %node_uid, %version, "configuration sent"),
             What::Applied(version, took) => {
-                tracing::info!(node_id, %node_uid, %version, ?took, "node applied the configuration");
+                let took = took.map(tracing::field::debug);
+                tracing::info!(node_id, %node_uid, %version, took, "node applied the configuration");
             }
             What::Refused(version, rejections) => {
                 let reasons: Vec<String> = rejections.iter().map(ToString::to_string).collect();
@@ -88,7 +89,7 @@ impl Event {
             What::Unresponsive => {
                 tracing::warn!(node_id, %node_uid, "node did not answer an update in time, closing its stream");
             }
-            What::Left(message) => tracing::info!(node_id, %node_uid, message, "node left"),
+            What::Left(said) => tracing::info!(node_id, %node_uid, said, "node left"),
             What::Superseded => {
                 tracing::info!(node_id, %node_uid, "a newer stream of the node took over");
             }

@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::time::Instant;
 
 /// The first message of a stream.
 #[derive(Debug, Clone)]
@@ -84,8 +85,10 @@ pub enum HelloError {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
+    /// The most nodes that are known at one time.
+    pub(super) capacity: usize,
     nodes: BTreeMap<NodeUid, Node>,
     streams: HashMap<StreamId, NodeUid>,
     last_stream: u64,
@@ -94,17 +97,31 @@ pub struct Registry {
     stopping: bool,
 }
 
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            capacity: MAX_NODES,
+            nodes: BTreeMap::new(),
+            streams: HashMap::new(),
+            last_stream: 0,
+            target: None,
+            generation: 0,
+            stopping: false,
+        }
+    }
+}
+
 impl Registry {
     /// A registry that knows the nodes of an earlier process.
     #[must_use]
-    pub fn remembering(records: Vec<NodeRecord>) -> Self {
-        let nodes = records.into_iter().map(|record| (record.identity.uid, Node::remembered(record)));
+    pub fn remembering(records: Vec<NodeRecord>, now: Instant) -> Self {
+        let nodes = records.into_iter().map(|record| (record.identity.uid, Node::remembered(record, now)));
         Self { nodes: nodes.collect(), ..Self::default() }
     }
 
-    /// Every node, by uid.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+    /// Every node of which something can be said, by uid.
+    pub fn nodes(&self, now: Instant) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(move |node| !node.is_awaited(now))
     }
 
     /// The node of this uid.
@@ -256,13 +273,16 @@ impl Registry {
         let uids: Vec<NodeUid> = self.nodes.keys().copied().collect();
         for uid in uids {
             let Some(node) = self.nodes.get_mut(&uid) else { continue };
+            if node.is_awaited(now.instant) {
+                continue;
+            }
             if node.is_over(now) {
                 out.forget(node);
                 self.nodes.remove(&uid);
                 continue;
             }
             let lapsed = node.state(now.instant) == NodeState::Unreachable;
-            let lapsing = lapsed && node.shown.is_some_and(|shown| shown.0 != NodeState::Unreachable);
+            let lapsing = lapsed && node.shown.is_none_or(|shown| shown.0 != NodeState::Unreachable);
             let overdue = node.in_flight().is_some_and(|update| now.instant >= update.since + ANSWER);
             if overdue {
                 out.event(node, What::Unresponsive);
@@ -314,7 +334,7 @@ impl Registry {
 
     /// Forgets the node that has been gone for longest, if the registry is full. False: all of them are there.
     fn make_room(&mut self, out: &mut Outcome, now: Now) -> bool {
-        if self.nodes.len() < MAX_NODES {
+        if self.nodes.len() < self.capacity {
             return true;
         }
         let gone = self
@@ -333,7 +353,7 @@ impl Registry {
     /// Notes what there is to see of a node, and whether that has changed.
     fn show(&mut self, uid: NodeUid, now: Now, out: &mut Outcome) {
         let target = self.target.as_ref().map(|target| &target.version);
-        if let Some(node) = self.nodes.get_mut(&uid) {
+        if let Some(node) = self.nodes.get_mut(&uid).filter(|node| !node.is_awaited(now.instant)) {
             let shown = Some((node.state(now.instant), node.sync(target, now.instant)));
             out.changed |= node.shown != shown;
             node.shown = shown;

@@ -384,7 +384,7 @@ fn two_nodes_with_one_id_are_both_shown_and_told_apart() {
     let (outcome, opened) = scene.registry.hello(twin, scene.now());
     assert!(opened.is_ok());
     assert!(happened(&outcome).contains(&What::SameNodeId(NodeUid::from_bytes([1; 16]))));
-    assert_eq!(scene.registry.nodes().count(), 2);
+    assert_eq!(scene.registry.nodes(scene.now().instant).count(), 2);
 }
 
 #[test]
@@ -453,8 +453,10 @@ fn what_is_remembered_is_what_a_later_process_shows() {
     let records = outcome.records.into_iter().filter_map(|(_, record)| record).collect();
 
     let mut later = Scene::new();
-    later.registry = Registry::remembering(records);
+    later.registry = Registry::remembering(records, later.now().instant);
     later.target(2);
+    assert_eq!(later.registry.nodes(later.now().instant).count(), 0, "nothing can be said of it yet");
+    later.pass(15.0);
     assert_eq!(later.sees(1), (NodeState::Unreachable, SyncState::Rejected));
     assert_eq!(later.hello(running(1, 1)).0, ["1<-welcome"], "the park survives the restart");
 }
@@ -472,23 +474,17 @@ fn a_node_that_left_is_not_remembered() {
 #[test]
 fn a_full_registry_forgets_who_is_gone_and_nobody_who_is_there() {
     let mut scene = Scene::new();
-    let many = |number: usize| {
-        let mut uid = [0; 16];
-        uid[..8].copy_from_slice(&number.to_be_bytes());
-        let identity =
-            Identity { uid: NodeUid::from_bytes(uid), node_id: format!("m{number}"), ..node(0).identity };
-        Hello { identity, ..node(0) }
-    };
-    let first = scene.join(many(0));
-    // Straight into the table: to join this many one by one is quadratic in their names.
-    scene.registry = Registry::remembering(
-        (0..MAX_NODES)
-            .map(|number| NodeRecord { identity: many(number).identity, ..sample_record("x", 1) })
-            .collect(),
-    );
-    scene.registry.closed(first);
-    assert!(scene.hello(many(MAX_NODES)).1.is_ok(), "one of the silent ones makes room");
-    assert_eq!(scene.registry.nodes().count(), MAX_NODES);
+    let known = (1..=3).map(|uid| sample_record(&format!("n{uid}"), uid)).collect();
+    scene.registry = Registry::remembering(known, scene.now().instant);
+    scene.registry.capacity = 3;
+    scene.join(node(1));
+    scene.join(node(2));
+    scene.join(node(4));
+    assert!(!scene.knows(3), "the one that never came back makes room");
+    assert_eq!(scene.hello(node(5)).1, Err(HelloError::Full));
+    scene.elapsed += LEASE;
+    assert!(scene.hello(node(5)).1.is_ok(), "by now the others are silent");
+    assert_eq!(scene.registry.nodes(scene.now().instant).count(), 3);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Counts by bucket, and the quantiles that they allow.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, iter, time::Duration};
 
 /// Times by bucket, not cumulative. Empty, or one count more than bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,71 +24,98 @@ impl Histogram {
     }
 }
 
-/// The sum of what several histograms gained, whatever their buckets are: counts by (lower, upper] bound,
-/// microseconds. The last bucket of a histogram has no width: all that is known is its lower bound.
+/// The sum of what several histograms gained, whatever their buckets are.
 #[derive(Debug, Clone, Default)]
 pub struct Merged {
-    spans: BTreeMap<(u64, u64), u64>,
+    /// One for each set of bounds; nodes of one build have the same.
+    sums: Vec<Histogram>,
 }
 
 impl Merged {
     /// Adds what `later` counts and `earlier`, of the same series, did not yet.
     pub fn add_gain(&mut self, earlier: &Histogram, later: &Histogram) {
         let same = earlier.bounds_us == later.bounds_us;
-        let last = later.bounds_us.last().copied().unwrap_or(0);
-        let lowers = [0].into_iter().chain(later.bounds_us.iter().copied());
-        let uppers = later.bounds_us.iter().copied().chain([last]);
-        for (index, (span, count)) in lowers.zip(uppers).zip(&later.counts).enumerate() {
-            let before = if same { earlier.counts.get(index).copied().unwrap_or(0) } else { 0 };
-            let gain = count.saturating_sub(before);
-            if gain > 0 {
-                *self.spans.entry(span).or_default() += gain;
-            }
+        let before = |index| if same { earlier.counts.get(index).copied().unwrap_or(0) } else { 0 };
+        let sums = self.counts_mut(&later.bounds_us, later.counts.len());
+        for (index, (sum, now)) in sums.iter_mut().zip(&later.counts).enumerate() {
+            *sum += now.saturating_sub(before(index));
         }
+    }
+
+    /// Adds another sum.
+    pub fn add(&mut self, other: &Self) {
+        let none = Histogram::default();
+        for sum in &other.sums {
+            self.add_gain(&none, sum);
+        }
+    }
+
+    fn counts_mut(&mut self, bounds_us: &[u64], len: usize) -> &mut [u64] {
+        let known = self.sums.iter().position(|sum| sum.bounds_us == bounds_us);
+        let index = known.unwrap_or_else(|| {
+            self.sums.push(Histogram { bounds_us: bounds_us.to_vec(), counts: vec![0; len], sum_us: 0 });
+            self.sums.len() - 1
+        });
+        &mut self.sums[index].counts
     }
 
     /// The time below which this part (0 to 1) of the answers came, taking each bucket as evenly filled; `None`:
     /// there were none.
     #[must_use]
     pub fn quantile(&self, part: f64) -> Option<Duration> {
-        let total: u64 = self.spans.values().sum();
+        let spans = self.spans();
+        let total: u64 = spans.values().sum();
         if total == 0 {
             return None;
         }
         let wanted = part * as_f64(total);
-        let mut edges: Vec<u64> = self.spans.keys().flat_map(|span| [span.0, span.1]).collect();
+        let mut edges: Vec<u64> = spans.keys().flat_map(|span| [span.0, span.1]).collect();
         edges.sort_unstable();
         edges.dedup();
         // The count of answers up to an edge is piecewise linear in the edge: find the piece, then the point.
         let mut below = (0, 0.0);
         for edge in edges {
-            let filled = self.count_up_to(edge);
+            let filled = count_up_to(&spans, edge);
             if filled >= wanted {
-                let gained = filled - below.1;
-                let width = as_f64(edge - below.0);
                 // What has no width comes at its edge all at once.
-                let steep = self.spans.get(&(edge, edge)).copied().unwrap_or(0);
-                let sloped = gained - as_f64(steep);
+                let steep = spans.get(&(edge, edge)).copied().unwrap_or(0);
+                let sloped = filled - below.1 - as_f64(steep);
                 let share = if sloped > 0.0 { ((wanted - below.1) / sloped).clamp(0.0, 1.0) } else { 1.0 };
-                return Some(Duration::from_secs_f64((as_f64(below.0) + share * width) / 1e6));
+                let point = as_f64(below.0) + share * as_f64(edge - below.0);
+                return Some(Duration::from_secs_f64(point / 1e6));
             }
             below = (edge, filled);
         }
         Some(Duration::from_micros(below.0))
     }
 
-    fn count_up_to(&self, edge: u64) -> f64 {
-        let part = |(&(lower, upper), &count): (&(u64, u64), &u64)| {
-            if edge >= upper {
-                as_f64(count)
-            } else if edge <= lower {
-                0.0
-            } else {
-                as_f64(count) * as_f64(edge - lower) / as_f64(upper - lower)
+    /// Counts by (lower, upper] bound, microseconds, empty ones left out. The last bucket of a histogram has no
+    /// width: all that is known is its lower bound.
+    fn spans(&self) -> BTreeMap<(u64, u64), u64> {
+        let mut spans = BTreeMap::new();
+        for Histogram { bounds_us, counts, .. } in &self.sums {
+            let last = bounds_us.last().copied().unwrap_or(0);
+            let lowers = iter::once(0).chain(bounds_us.iter().copied());
+            let uppers = bounds_us.iter().copied().chain(iter::once(last));
+            for (span, count) in lowers.zip(uppers).zip(counts).filter(|(_, count)| **count > 0) {
+                *spans.entry(span).or_default() += count;
             }
-        };
-        self.spans.iter().map(part).sum()
+        }
+        spans
     }
+}
+
+fn count_up_to(spans: &BTreeMap<(u64, u64), u64>, edge: u64) -> f64 {
+    let part = |(&(lower, upper), &count): (&(u64, u64), &u64)| {
+        if edge >= upper {
+            as_f64(count)
+        } else if edge <= lower {
+            0.0
+        } else {
+            as_f64(count) * as_f64(edge - lower) / as_f64(upper - lower)
+        }
+    };
+    spans.iter().map(part).sum()
 }
 
 #[expect(

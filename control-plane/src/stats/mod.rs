@@ -1,17 +1,17 @@
 //! Counters of the fleet from the reports of its nodes. Pure.
 //!
 //! [`Ledger`] takes each report once, however often and in whatever order it arrives, and adds up: what ended
-//! boots had counted, plus what the running ones count. [`rates`] are what happened between the reports of the
+//! boots had counted, plus what the running ones count. [`Rates`] are what happened between the reports of the
 //! last half minute.
 //!
 //! This module must never guess: without two reports there is no rate.
 
 mod histogram;
 mod ledger;
-pub mod rates;
 mod sample;
+mod window;
 
 pub use histogram::Histogram;
-pub use ledger::{Latest, Ledger, ReportError};
-pub use rates::Rates;
+pub use ledger::{Latest, Ledger, ReportError, UpstreamLedger};
 pub use sample::{Counters, Reachability, Report, Sample};
+pub use window::Rates;

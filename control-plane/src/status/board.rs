@@ -6,8 +6,8 @@ use super::{
 use crate::{
     clock::Now,
     config::Published,
-    fleet::{Hub, Node, NodeState, Registry, SyncState},
-    stats::{Ledger, Sample},
+    fleet::{Hub, Node, NodeState, NodeUid, Registry, SyncState},
+    stats::{Ledger, Sample, UpstreamLedger},
 };
 use o1_proto::model;
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
@@ -61,14 +61,19 @@ impl Board {
         })
     }
 
-    /// Every node now, by node id.
+    /// At most `limit` nodes now, in the order of node id and uid, from the one after `after` on; and how many
+    /// there are in all.
     #[must_use]
-    pub fn nodes(&self, now: Now) -> Vec<NodeStatus> {
-        let mut nodes: Vec<NodeStatus> = self.hub.look(|registry, ledger| {
-            registry.nodes().map(|node| node_status(node, registry, ledger, now)).collect()
-        });
-        nodes.sort_by(|a, b| (&a.node.node_id, a.node.uid).cmp(&(&b.node.node_id, b.node.uid)));
-        nodes
+    pub fn nodes(&self, now: Now, after: Option<(&str, NodeUid)>, limit: usize) -> (Vec<NodeStatus>, usize) {
+        fn key(node: &Node) -> (&str, NodeUid) {
+            (&node.identity.node_id, node.identity.uid)
+        }
+        self.hub.look(|registry, ledger| {
+            let mut all: Vec<&Node> = registry.nodes(now.instant).collect();
+            all.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+            let page = all.iter().filter(|node| after.is_none_or(|after| key(node) > after)).take(limit);
+            (page.map(|node| node_status(node, registry, ledger, now)).collect(), all.len())
+        })
     }
 
     fn source(&self) -> Source {
@@ -87,7 +92,7 @@ impl Board {
 fn counts(registry: &Registry, now: Now) -> NodeCounts {
     let mut counts = NodeCounts::default();
     let target = registry.target().map(|target| &target.version);
-    for node in registry.nodes() {
+    for node in registry.nodes(now.instant) {
         match node.state(now.instant) {
             NodeState::Connected => {}
             NodeState::Draining => counts.draining += 1,
@@ -113,12 +118,17 @@ fn upstreams(registry: &Registry, ledger: &Ledger, now: Now) -> Vec<UpstreamStat
     let Some(target) = registry.target() else { return Vec::new() };
     let is_there =
         |node: &&Node| matches!(node.state(now.instant), NodeState::Connected | NodeState::Draining);
-    let there: Vec<&Node> = registry.nodes().filter(is_there).collect();
+    // In the order of uids, as the registry has them.
+    let there: Vec<NodeUid> =
+        registry.nodes(now.instant).filter(is_there).map(|node| node.identity.uid).collect();
     let row = |configured: &model::Upstream| {
-        let name = configured.name.as_str();
-        let said: Vec<Option<&Sample>> =
-            there.iter().map(|node| ledger.sample(node.identity.uid, name)).collect();
-        upstream::row(configured, &said, ledger.totals(name), ledger.rates(name, now.instant))
+        let known = ledger.upstream(&configured.name);
+        let latest = known.into_iter().flat_map(UpstreamLedger::latest);
+        let said: Vec<&Sample> =
+            latest.filter(|(uid, _)| there.binary_search(uid).is_ok()).map(|(_, sample)| sample).collect();
+        let totals = known.map(UpstreamLedger::totals).unwrap_or_default();
+        let rates = known.and_then(|upstream| upstream.rates(now.instant));
+        upstream::row(configured, &said, there.len(), totals, rates)
     };
     target.fleet.upstreams.iter().map(row).collect()
 }

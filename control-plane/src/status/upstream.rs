@@ -11,19 +11,21 @@ const MAX_ERRORS: usize = 10;
 /// Characters of a command that are shown.
 const MAX_COMMAND: usize = 120;
 
-/// What connected nodes say of one upstream: a sample, or nothing yet.
+/// A row: `said` is what connected nodes say of the upstream, and there are `nodes` of them, some of which may not
+/// have said anything yet.
 #[must_use]
 pub fn row(
     upstream: &Upstream,
-    said: &[Option<&Sample>],
+    said: &[&Sample],
+    nodes: usize,
     totals: Counters,
     rates: Option<Rates>,
 ) -> UpstreamStatus {
     let of = |wanted: Reachability| -> Vec<&Sample> {
-        said.iter().copied().flatten().filter(|sample| sample.reachability == wanted).collect()
+        said.iter().copied().filter(|sample| sample.reachability == wanted).collect()
     };
     let (reachable, unreachable) = (of(Reachability::Reachable), of(Reachability::Unreachable));
-    let samples = || said.iter().copied().flatten();
+    let samples = || said.iter();
     let errors: BTreeSet<&str> =
         unreachable.iter().map(|sample| sample.last_error.as_str()).filter(|text| !text.is_empty()).collect();
     UpstreamStatus {
@@ -36,7 +38,7 @@ pub fn row(
         },
         nodes_reachable: count(reachable.len()),
         nodes_unreachable: count(unreachable.len()),
-        nodes_unknown: count(said.len() - reachable.len() - unreachable.len()),
+        nodes_unknown: count(nodes.saturating_sub(reachable.len() + unreachable.len())),
         since: since(&reachable, &unreachable),
         errors: errors.into_iter().take(MAX_ERRORS).map(str::to_owned).collect(),
         totals,
@@ -142,8 +144,8 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(second)
     }
 
-    fn picture(said: &[Option<&Sample>]) -> UpstreamStatus {
-        row(&upstream(vec![http("http://127.0.0.1:1/mcp")], None), said, Counters::default(), None)
+    fn picture(said: &[&Sample], nodes: usize) -> UpstreamStatus {
+        row(&upstream(vec![http("http://127.0.0.1:1/mcp")], None), said, nodes, Counters::default(), None)
     }
 
     #[test]
@@ -163,8 +165,8 @@ mod tests {
         ];
         for (nodes, state, since) in cases {
             let samples: Vec<Sample> = nodes.iter().map(|(what, since)| sample(*what, *since, "")).collect();
-            let said: Vec<Option<&Sample>> = samples.iter().map(Some).collect();
-            let found = picture(&said);
+            let said: Vec<&Sample> = samples.iter().collect();
+            let found = picture(&said, said.len());
             assert_eq!((found.state, found.since), (*state, since.map(at)), "{nodes:?}");
         }
     }
@@ -173,7 +175,7 @@ mod tests {
     fn nodes_without_a_report_are_unknown_and_errors_are_said_once() {
         let down = sample(Reachability::Unreachable, 1, "connection refused");
         let silent = sample(Reachability::Unreachable, 1, "");
-        let found = picture(&[None, Some(&down), Some(&down), Some(&silent)]);
+        let found = picture(&[&down, &down, &silent], 4);
         assert_eq!((found.nodes_reachable, found.nodes_unreachable, found.nodes_unknown), (0, 3, 1));
         assert_eq!(found.errors, ["connection refused"]);
         assert_eq!(found.active_requests, 6);
@@ -208,7 +210,7 @@ mod tests {
         ];
         for (backup, expected) in backups {
             let upstream = upstream(vec![http("http://a/")], backup);
-            assert_eq!(row(&upstream, &[], Counters::default(), None).backup, expected);
+            assert_eq!(row(&upstream, &[], 0, Counters::default(), None).backup, expected);
         }
     }
 }

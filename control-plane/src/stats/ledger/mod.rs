@@ -1,16 +1,16 @@
 //! Every report once, and the sums.
 
-use super::{Counters, Histogram, Rates, Report, Sample, rates};
+use super::{Counters, Rates, Report, Sample, window::Window};
 use crate::fleet::NodeUid;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet},
     error::Error,
     fmt,
 };
 use tokio::time::Instant;
 
-/// Points of one series that are kept, whatever the pace of the reports.
-const MAX_POINTS: usize = 16;
+/// The most upstreams that are known at one time, over all nodes.
+const MAX_UPSTREAMS: usize = 10_000;
 
 /// Why a report does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,37 +40,27 @@ impl Error for ReportError {}
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    nodes: BTreeMap<NodeUid, NodeLedger>,
-    /// What ended boots, dropped series and forgotten nodes had counted, by upstream.
-    closed: BTreeMap<String, Counters>,
+    nodes: BTreeMap<NodeUid, Last>,
+    upstreams: BTreeMap<String, UpstreamLedger>,
 }
 
-#[derive(Debug, Default)]
-struct NodeLedger {
+/// The last report of a node, beside what it says of upstreams.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
     epoch: u64,
     seq: u64,
     sessions: u64,
     resident_bytes: Option<u64>,
-    series: BTreeMap<String, Series>,
 }
 
-#[derive(Debug)]
-struct Series {
-    latest: Sample,
-    points: VecDeque<Point>,
-}
-
-/// What a rate is made of.
-#[derive(Debug, Clone)]
-pub struct Point {
-    /// When the report arrived.
-    pub at: Instant,
-    /// As in [`Counters::requests`].
-    pub requests: u64,
-    /// As in [`Counters::errors`].
-    pub errors: u64,
-    /// As in [`Sample::latency`].
-    pub latency: Histogram,
+/// What is known of one upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamLedger {
+    /// What ended boots, ended series and forgotten nodes had counted.
+    closed: Counters,
+    /// The last word of each node that reports it.
+    latest: BTreeMap<NodeUid, Sample>,
+    window: Window,
 }
 
 /// The last report of one node.
@@ -90,106 +80,101 @@ impl Ledger {
     /// # Errors
     /// A later boot of the node has reported already.
     pub fn accept(&mut self, uid: NodeUid, report: Report, at: Instant) -> Result<u64, ReportError> {
-        let node = self.nodes.entry(uid).or_default();
-        if report.epoch < node.epoch {
-            return Err(ReportError::EpochOver { current: node.epoch });
+        let last = self.nodes.entry(uid).or_default();
+        if report.epoch < last.epoch {
+            return Err(ReportError::EpochOver { current: last.epoch });
         }
-        if report.epoch > node.epoch {
-            fold(&mut self.closed, std::mem::take(&mut node.series));
-            (node.epoch, node.seq) = (report.epoch, 0);
+        let rebooted = report.epoch > last.epoch;
+        if !rebooted && report.seq <= last.seq {
+            return Ok(last.seq);
         }
-        if report.seq <= node.seq {
-            return Ok(node.seq);
+        let Report { epoch, seq, upstreams, sessions, resident_bytes } = report;
+        *last = Last { epoch, seq, sessions, resident_bytes };
+        // What is no longer reported would count from the start if it came back.
+        let names: HashSet<&str> = upstreams.iter().map(|sample| sample.upstream.as_str()).collect();
+        self.close(uid, |name| rebooted || !names.contains(name));
+        for sample in upstreams {
+            self.follow(uid, sample, at);
         }
-        node.seq = report.seq;
-        node.sessions = report.sessions;
-        node.resident_bytes = report.resident_bytes;
-        let mut earlier = std::mem::take(&mut node.series);
-        for sample in report.upstreams {
-            let before = earlier.remove(&sample.upstream);
-            let series = Series::follow(before, sample, at, &mut self.closed);
-            node.series.insert(series.latest.upstream.clone(), series);
-        }
-        // What is left is no longer reported, and would count from the start if it came back.
-        fold(&mut self.closed, earlier);
-        Ok(node.seq)
+        Ok(seq)
     }
 
     /// The node is gone for good; what it counted stays in the sums.
     pub fn forget(&mut self, uid: NodeUid) {
-        if let Some(node) = self.nodes.remove(&uid) {
-            fold(&mut self.closed, node.series);
-        }
+        self.nodes.remove(&uid);
+        self.close(uid, |_| true);
     }
 
-    /// Drops the sums of upstreams that are no longer configured.
+    /// Drops the sums of upstreams that are no longer configured, unless a node still reports them.
     pub fn keep_only(&mut self, configured: impl Fn(&str) -> bool) {
-        self.closed.retain(|name, _| configured(name));
+        self.upstreams.retain(|name, upstream| configured(name) || !upstream.latest.is_empty());
     }
 
     /// The last report of a node.
     #[must_use]
     pub fn latest(&self, uid: NodeUid) -> Option<Latest<'_>> {
-        let node = self.nodes.get(&uid)?;
+        let last = self.nodes.get(&uid)?;
         Some(Latest {
-            sessions: node.sessions,
-            resident_bytes: node.resident_bytes,
-            upstreams: node.series.values().map(|series| &series.latest).collect(),
+            sessions: last.sessions,
+            resident_bytes: last.resident_bytes,
+            upstreams: self.upstreams.values().filter_map(|upstream| upstream.latest.get(&uid)).collect(),
         })
     }
 
-    /// What one node last said of an upstream.
+    /// What is known of an upstream; `None`: no node ever reported it.
     #[must_use]
-    pub fn sample(&self, uid: NodeUid, upstream: &str) -> Option<&Sample> {
-        Some(&self.nodes.get(&uid)?.series.get(upstream)?.latest)
+    pub fn upstream(&self, name: &str) -> Option<&UpstreamLedger> {
+        self.upstreams.get(name)
     }
 
-    /// Everything that was counted of an upstream.
+    /// Ends the series of a node whose upstreams are `over`.
+    fn close(&mut self, uid: NodeUid, over: impl Fn(&str) -> bool) {
+        for (name, upstream) in &mut self.upstreams {
+            if over(name)
+                && let Some(sample) = upstream.latest.remove(&uid)
+            {
+                upstream.closed += sample.counters;
+                upstream.window.forget(uid);
+            }
+        }
+    }
+
+    /// The series goes on with a new sample, or starts again if its counters did.
+    fn follow(&mut self, uid: NodeUid, sample: Sample, at: Instant) {
+        if self.upstreams.len() >= MAX_UPSTREAMS && !self.upstreams.contains_key(&sample.upstream) {
+            return;
+        }
+        let upstream = self.upstreams.entry(sample.upstream.clone()).or_default();
+        let mut before = upstream.latest.get(&uid);
+        if let Some(ended) = before.take_if(|before| sample.counters.restarted_since(&before.counters)) {
+            upstream.closed += ended.counters;
+            upstream.window.forget(uid);
+        }
+        upstream.window.add(uid, before, &sample, at);
+        upstream.latest.insert(uid, sample);
+    }
+}
+
+impl UpstreamLedger {
+    /// The last word of each node that reports it, by uid.
+    pub fn latest(&self) -> impl Iterator<Item = (NodeUid, &Sample)> {
+        self.latest.iter().map(|(uid, sample)| (*uid, sample))
+    }
+
+    /// Everything that was counted.
     #[must_use]
-    pub fn totals(&self, upstream: &str) -> Counters {
-        let mut sum = self.closed.get(upstream).copied().unwrap_or_default();
-        for series in self.nodes.values().filter_map(|node| node.series.get(upstream)) {
-            sum += series.latest.counters;
+    pub fn totals(&self) -> Counters {
+        let mut sum = self.closed;
+        for sample in self.latest.values() {
+            sum += sample.counters;
         }
         sum
     }
 
-    /// What happened at an upstream lately, over all nodes; `None`: no node has reported twice lately.
+    /// What happened lately, over all nodes; `None`: no node has reported twice lately.
     #[must_use]
-    pub fn rates(&self, upstream: &str, now: Instant) -> Option<Rates> {
-        let series = self.nodes.values().filter_map(|node| node.series.get(upstream));
-        rates::rates(series.map(|series| &series.points), now)
-    }
-}
-
-impl Series {
-    /// The series goes on with a new sample, or starts again if its counters did.
-    fn follow(
-        before: Option<Self>,
-        latest: Sample,
-        at: Instant,
-        closed: &mut BTreeMap<String, Counters>,
-    ) -> Self {
-        let mut points = match before {
-            Some(before) if latest.counters.restarted_since(&before.latest.counters) => {
-                *closed.entry(latest.upstream.clone()).or_default() += before.latest.counters;
-                VecDeque::new()
-            }
-            Some(before) => before.points,
-            None => VecDeque::new(),
-        };
-        let Counters { requests, errors, .. } = latest.counters;
-        points.push_back(Point { at, requests, errors, latency: latest.latency.clone() });
-        while points.len() > MAX_POINTS || points.front().is_some_and(|point| rates::is_past(point, at)) {
-            points.pop_front();
-        }
-        Self { latest, points }
-    }
-}
-
-fn fold(closed: &mut BTreeMap<String, Counters>, series: BTreeMap<String, Series>) {
-    for (name, series) in series {
-        *closed.entry(name).or_default() += series.latest.counters;
+    pub fn rates(&self, now: Instant) -> Option<Rates> {
+        self.window.rates(now)
     }
 }
 
