@@ -2,7 +2,7 @@
 //!
 //! What was typed ([`args`]) becomes a command ([`commands`]); commands ask the control plane ([`client`] over
 //! [`connect`]), judge what it says ([`verdict`] over [`model`]) and show it ([`output`]) on a [`Terminal`].
-//! [`report`] words every failure and owns the exit codes, `interrupt` hears Ctrl-C. `sample` is a small MCP server for `o1ctl up`.
+//! [`report`] words every failure and owns the exit codes. `sample` is a small MCP server for `o1ctl up`.
 //!
 //! Data goes to standard output, everything else to standard error. This crate must never depend on the crate
 //! of a plane: it meets them on the wire, and starts them as programs.
@@ -11,7 +11,6 @@ pub mod args;
 mod client;
 mod commands;
 mod connect;
-mod interrupt;
 pub mod model;
 pub mod output;
 pub mod report;
@@ -60,7 +59,8 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
         match &args.command {
             Command::Up(up) => commands::up::run(up, terminal).await,
             Command::Status(status) if status.watch => {
-                commands::watch::run(global, status, terminal, interrupt::listen().await).await
+                commands::watch::run(global, status, terminal, Box::pin(o1_process::signal::terminate()))
+                    .await
             }
             Command::Status(status) => commands::status::run(global, status, terminal).await,
             Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = runtime.block_on(async {
-        let app = App::start(args).await?;
-        app.run(o1_process::signal::terminate()).await
+        let asked = o1_process::signal::terminate();
+        App::start(args).await?.run(asked).await
     });
     runtime.shutdown_timeout(LEFTOVERS);
     match result {

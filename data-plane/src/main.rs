@@ -82,8 +82,9 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         drain: Duration::from_secs(arguments.drain),
     };
     let ended = calls.block_on(async {
+        let asked = o1_process::signal::terminate();
         let running = app::start(options, aside.handle()).await?;
-        Ok(running.until_stopped().await)
+        Ok(running.until_stopped(asked).await)
     });
     calls.shutdown_timeout(Duration::from_secs(1));
     aside.shutdown_timeout(Duration::from_secs(1));

@@ -20,7 +20,6 @@ mod tools;
 
 use crate::{
     args::SampleServer,
-    interrupt,
     report::{Error, Exit},
     terminal::Terminal,
 };
@@ -68,7 +67,7 @@ impl Sample {
 /// # Errors
 /// The address or the state directory is not free.
 pub async fn run(args: &SampleServer, terminal: &mut Terminal) -> Result<Exit, Error> {
-    let asked = interrupt::listen().await;
+    let asked = o1_process::signal::terminate();
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::local(format!("cannot listen on {}: {error}", args.listen), "choose another with --listen")
     })?;

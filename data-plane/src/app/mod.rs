@@ -120,12 +120,11 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
 }
 
 impl Running {
-    /// Serves until SIGTERM, SIGINT or the end of a task that must not end; then drains. False: it did not end
-    /// by itself or in time.
-    pub async fn until_stopped(self) -> bool {
+    /// Serves until `asked` or the end of a task that must not end; then drains. False: nobody asked.
+    pub async fn until_stopped(self, asked: impl Future<Output = ()>) -> bool {
         let (stopping, uncontrolled) = (self.tasks.stopping(), self.control.stopping());
         tokio::select! {
-            () = o1_process::signal::terminate() => tracing::info!("asked to stop: finishing calls"),
+            () = asked => tracing::info!("asked to stop: finishing calls"),
             () = stopping.cancelled() => {}
             () = uncontrolled.cancelled() => {}
         }

@@ -2,16 +2,20 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Returns at the first SIGTERM or SIGINT. The second of a kind is for another call: a caller that wants
-/// "twice means now" awaits this again.
+/// Listens from this call on, not only once it is awaited, and returns at the first SIGTERM or SIGINT. Call it
+/// before anybody is told that the process runs: a signal that comes earlier ends the process on the spot. The
+/// second of a kind is for another call: a caller that wants "twice means now" calls this again.
 ///
-/// Where the handler cannot be installed the signal keeps its default effect, the end of the process, and this
-/// never returns.
-pub async fn terminate() {
+/// Must be called inside a runtime. Where the handler cannot be installed the signal keeps its default effect,
+/// the end of the process, and the future never returns.
+#[must_use = "a signal that is heard and not acted on is lost"]
+pub fn terminate() -> impl Future<Output = ()> + Send + 'static {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
-    tokio::select! {
-        () = next(terminate.as_mut()) => {}
-        () = next(interrupt.as_mut()) => {}
+    async move {
+        tokio::select! {
+            () = next(terminate.as_mut()) => {}
+            () = next(interrupt.as_mut()) => {}
+        }
     }
 }
 

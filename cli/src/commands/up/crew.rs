@@ -6,16 +6,16 @@ use super::{
     seconds,
 };
 use crate::{
-    interrupt,
     output::page::{Line, Page, Style},
     report::Error,
     terminal::Terminal,
 };
 use futures_util::future::select_all;
-use o1_process::{OnExit, Tasks};
+use o1_process::{OnExit, Tasks, signal::terminate};
 use rustix::process::Signal;
 use std::{
-    convert::Infallible, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration,
+    convert::Infallible, io, os::unix::process::ExitStatusExt as _, pin::Pin, process::ExitStatus,
+    time::Duration,
 };
 use tokio::{
     process::Command,
@@ -100,14 +100,14 @@ enum Event {
 
 impl Crew {
     /// Nobody yet. From here on SIGINT and SIGTERM end the work instead of the process.
-    pub async fn new() -> Self {
-        let mut interrupt = interrupt::listen().await;
+    pub fn new() -> Self {
+        let mut interrupt: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(terminate());
         let tasks = Tasks::new();
         let (ask, asked) = mpsc::channel(1);
         let _detached = tasks.spawn("signals", OnExit::Quiet, async move {
             loop {
                 interrupt.await;
-                interrupt = interrupt::listen().await;
+                interrupt = Box::pin(terminate());
                 if ask.send(()).await.is_err() {
                     return;
                 }

@@ -44,7 +44,7 @@ pub async fn run(args: &Up, terminal: &mut Terminal) -> Result<Exit, Error> {
     let config = args.config.as_ref().map(|path| valid(path, terminal)).transpose()?;
     place::free(args.listen, "--listen", args.control_listen, "--control-listen")?;
     let place = Place::open(args.state_dir.as_deref(), config.is_some())?;
-    let mut crew = Crew::new().await;
+    let mut crew = Crew::new();
     let over = work(args, &programs, config, &place, &mut crew, terminal).await;
     let cut = crew.stop(terminal).await;
     let exit = match over {
