@@ -44,6 +44,7 @@ pub enum Invalid {
 }
 
 /// serde refuses an envelope key that stands twice, which is what we want: two readers must see one message.
+/// `"params":null` and `"error":null` count as absent: servers exist that write every member of their model.
 #[derive(Deserialize)]
 struct Envelope<'t> {
     #[serde(borrow, default)]
@@ -52,11 +53,11 @@ struct Envelope<'t> {
     id: Option<&'t RawValue>,
     #[serde(borrow, default)]
     method: Option<&'t RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default)]
     params: Option<&'t RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'t RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow, default)]
     error: Option<&'t RawValue>,
 }
 
@@ -249,6 +250,11 @@ mod tests {
             (r#"{"method":"x","params":{},"jsonrpc":"2.0"}"#, Kind::Notification),
             (r#"{"result":null,"jsonrpc":"2.0","id":"a"}"#, Kind::Response),
             (r#" {"error":{"code":1,"message":"m"},"jsonrpc":"2.0"} "#, Kind::Response),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":null}"#,
+                Kind::Notification,
+            ),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#, Kind::Response),
         ];
         for (text, kind) in table {
             assert_eq!(parse(text).unwrap().kind(), kind, "{text}");

@@ -134,9 +134,12 @@ pub fn write(data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 32);
     out.extend_from_slice(b"event: message\n");
     for line in data.split(|byte| *byte == b'\n') {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-        out.extend_from_slice(b"\n");
+        // A CR ends a line for a reader of events, alone too.
+        for line in line.strip_suffix(b"\r").unwrap_or(line).split(|byte| *byte == b'\r') {
+            out.extend_from_slice(b"data: ");
+            out.extend_from_slice(line);
+            out.extend_from_slice(b"\n");
+        }
     }
     out.extend_from_slice(b"\n");
     out.freeze()
@@ -176,6 +179,16 @@ mod tests {
         assert_eq!(read(&[stream]), expected);
         expected.push(Event { data: Bytes::from_static(b"x"), ..Event::default() });
         assert_eq!(read(&[stream, b":"]), expected);
+    }
+
+    #[test]
+    fn pretty_printed_json_stays_one_event_whatever_ends_its_lines() {
+        for text in ["{\n\"a\":1}", "{\r\n\"a\":1}", "{\r\"a\":1}", "{\r\r\"a\":1\r}"] {
+            let events = read(&[&write(text.as_bytes())]);
+            assert_eq!(events.len(), 1, "{text:?}");
+            let data = String::from_utf8(events[0].data.to_vec()).unwrap();
+            assert_eq!(data.replace('\n', ""), "{\"a\":1}", "{text:?}");
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ def call(line, id, method, params):
         sys.stderr.flush()
         result(id, {})
     elif method == "bad answer":
-        say('{"jsonrpc":"2.0","id":%d,"result":{},"error":null}' % id)
+        say('{"jsonrpc":"2.0","id":%d,"result":{},"error":{}}' % id)
     elif method == "raw":
         say(params["text"].replace("ID", str(id)))
     elif method == "big":
