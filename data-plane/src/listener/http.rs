@@ -13,13 +13,17 @@ use crate::{
     plan::Plan,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// The longest a client may take to send its request body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How much of a body that is too large is taken in before it is refused, and for how long.
+const DISCARD_MAX: usize = 32 << 20;
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Answers requests.
 pub(super) struct Service<H> {
@@ -40,7 +44,7 @@ impl<H: Handle> Service<H> {
         let plan = self.context.current.plan();
         let origin = request.headers().get(header::ORIGIN).cloned();
         let mut response = match self.admit(&request, &plan) {
-            Ok(()) if request.method() == Method::OPTIONS => preflight(),
+            Ok(()) if request.method() == Method::OPTIONS => preflight(request.headers()),
             Ok(()) => self.exchange(request, plan).await.unwrap_or_else(|refused| refused),
             Err(refused) => return self.counted(refused),
         };
@@ -82,7 +86,7 @@ impl<H: Handle> Service<H> {
     }
 
     async fn exchange(&self, request: Request<Incoming>, plan: Arc<Plan>) -> Result<Answer, Answer> {
-        let route = route(request.uri().path(), &plan)?;
+        route(request.uri().path(), &plan)?;
         let declared = request.headers().get(mcp_header::PROTOCOL_VERSION).and_then(mcp_header::decode);
         let modern = declared.is_some_and(|version| !era::LEGACY.contains(&version.as_str()));
         let (parts, body) = request.into_parts();
@@ -108,6 +112,9 @@ impl<H: Handle> Service<H> {
             Method::DELETE => (Ask::End, Era::Legacy),
             _ => return Err(method_not_allowed("POST, GET, DELETE")),
         };
+        // A body takes time to come. The call pins the plan that is in force once it is there.
+        let plan = self.context.current.plan();
+        let route = route(parts.uri.path(), &plan)?;
         let asked = asked(&ask, era);
         let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
         let call = Call { plan, route, caller, ask, headers: parts.headers };
@@ -199,17 +206,21 @@ fn content_type(headers: &HeaderMap) -> Result<(), Answer> {
 
 /// The whole body, within its limits of size and time.
 async fn read(mut body: Incoming, limit: u64) -> Result<Bytes, Answer> {
-    if body.size_hint().lower() > limit {
+    let announced = body.size_hint().lower();
+    if announced > limit {
+        discard(&mut body).await;
         return Err(too_large(limit));
     }
     let reading = async {
-        let mut whole = BytesMut::new();
+        let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
                 return Err(respond::bare(StatusCode::BAD_REQUEST));
             };
             let Ok(data) = frame.into_data() else { continue };
             if (whole.len() + data.len()) as u64 > limit {
+                drop(whole);
+                discard(&mut body).await;
                 return Err(too_large(limit));
             }
             whole.extend_from_slice(&data);
@@ -221,6 +232,19 @@ async fn read(mut body: Incoming, limit: u64) -> Result<Bytes, Answer> {
         late.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         Err(late)
     })
+}
+
+/// Takes in, and forgets, some more of a body that is too large: a client that is still sending when the
+/// connection closes may never see why.
+async fn discard(body: &mut Incoming) {
+    let discarding = async {
+        let mut left = DISCARD_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_WITHIN, discarding).await;
 }
 
 fn too_large(limit: u64) -> Answer {
@@ -239,12 +263,24 @@ fn method_not_allowed(allow: &'static str) -> Answer {
 const ALLOWED_HEADERS: &str = "content-type, accept, authorization, last-event-id, mcp-session-id, \
      mcp-protocol-version, mcp-method, mcp-name, traceparent, tracestate";
 
-/// The answer to a browser that asks before it sends. The origin was checked.
-fn preflight() -> Answer {
+/// The answer to a browser that asks before it sends. The origin was checked. Beside the headers we know, those
+/// that mirror parameters (`Mcp-Param-…`) are allowed by the name they are asked for.
+fn preflight(asked: &HeaderMap) -> Answer {
     let mut answer = respond::bare(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
+    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
+    let mut allowed = ALLOWED_HEADERS.to_owned();
+    for name in
+        wanted.unwrap_or_default().split(',').filter_map(|name| HeaderName::try_from(name.trim()).ok())
+    {
+        if name.as_str().starts_with("mcp-param-") {
+            allowed.push_str(", ");
+            allowed.push_str(name.as_str());
+        }
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, DELETE"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+    let allowed = HeaderValue::try_from(allowed).expect("header names are header values");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     answer
 }
@@ -256,4 +292,21 @@ fn cors(headers: &mut HeaderMap, origin: HeaderValue) {
         HeaderValue::from_static("mcp-session-id, mcp-protocol-version, www-authenticate"),
     );
     headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_may_send_the_headers_that_mirror_parameters() {
+        let mut asked = HeaderMap::new();
+        let names = "content-type, Mcp-Param-Region, x-evil, mcp-param-\u{7f}";
+        let names = HeaderValue::from_bytes(names.replace('\u{7f}', " x").as_bytes()).unwrap();
+        asked.insert(header::ACCESS_CONTROL_REQUEST_HEADERS, names);
+        let answer = preflight(&asked);
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let allowed = answer.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap();
+        assert_eq!(allowed, format!("{ALLOWED_HEADERS}, mcp-param-region"));
+    }
 }

@@ -9,19 +9,24 @@ mod ladder;
 mod origin;
 mod respond;
 
-use crate::{call::Handle, context::Context};
+use crate::{call::Handle, context::Context, metrics::Metrics};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use o1_process::OnExit;
+use rustix::net::sockopt;
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 
 /// Client connections at a time; more wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -29,6 +34,8 @@ const CONNECTIONS_MAX: usize = 16_384;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// The largest request head.
 const HEAD_MAX: usize = 64 << 10;
+/// How long a client may leave what it was sent unacknowledged: it is gone, or reads no more.
+const UNREAD_WITHIN: Duration = Duration::from_secs(120);
 /// The most header lines.
 const HEADERS_MAX: usize = 100;
 
@@ -54,24 +61,45 @@ pub async fn serve<H: Handle>(listener: TcpListener, bound: SocketAddr, path: Ar
             },
             () = stopping.cancelled() => return,
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        if let Err(error) = options(&stream) {
+            tracing::debug!(%error, "cannot set the options of a connection");
         }
         let (service, context_of) = (service.clone(), context.clone());
         context.tasks.spawn("connection", OnExit::Quiet, async move {
-            context_of.metrics.connections.fetch_add(1, Ordering::Relaxed);
+            let _open = Open::count(&context_of);
             connection(stream, service, &context_of).await;
-            context_of.metrics.connections.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         });
     }
 }
 
-async fn connection<H: Handle>(
-    stream: tokio::net::TcpStream,
-    service: Arc<http::Service<H>>,
-    context: &Context,
-) {
+/// Counts a connection for as long as it is held, however it ends.
+struct Open(Arc<Metrics>);
+
+impl Open {
+    fn count(context: &Context) -> Self {
+        context.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Self(context.metrics.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is said is sent at once; a client that vanished without a word, or reads no more, is noticed.
+fn options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(20))?;
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(UNREAD_WITHIN.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
+}
+
+async fn connection<H: Handle>(stream: TcpStream, service: Arc<http::Service<H>>, context: &Context) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

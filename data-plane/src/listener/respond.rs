@@ -7,7 +7,7 @@ use crate::{
     mcp::{self, Era, Message, json, rpc},
 };
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use std::time::Duration;
@@ -56,6 +56,8 @@ async fn messages(
                 return with(status, headers, full(message.bytes().clone()));
             }
             Some(Err(failure)) => return self::failure(&failure, asked),
+            // Over without an answer: the request was cancelled. A stream that has ended is not asked again.
+            None => messages = stream::empty().boxed(),
             other => first = other,
         }
     }
@@ -161,4 +163,20 @@ fn full(bytes: Bytes) -> ResponseBody {
 
 fn empty() -> ResponseBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_was_cancelled_ends_as_an_empty_stream() {
+        // Like the streams of the path, this one must not be polled once it has ended.
+        let over = stream::unfold((), |()| async { None::<(Result<Message, Failure>, ())> }).boxed();
+        let asked = Asked { era: Era::Legacy, id: Some(Bytes::from_static(b"1")), stream: false };
+        let response = reply(Reply::messages(over), &asked).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], EVENT_STREAM);
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
 }
