@@ -1,6 +1,6 @@
 //! Legacy calls on the aggregated route.
 
-use super::{Router, by_key, capabilities, requests};
+use super::{Router, by_key, capabilities, only, requests};
 use crate::{
     call::{Ask, Call, Reply, Session, Upstreams, read_response},
     failure::{Failure, Kind},
@@ -56,7 +56,6 @@ impl<N: Upstreams> Router<N> {
                 Target::One(upstream, message) => {
                     requests::tracked(&*self.next, call.with_message(message), upstream, session).await
                 }
-                Target::Unknown => self.unknown(call, message).await,
             },
         }
     }
@@ -76,7 +75,7 @@ impl<N: Upstreams> Router<N> {
                 )
             }
             method::COMPLETE => self.completion_target(call, message).await?,
-            _ => Target::Unknown,
+            _ => Target::One(only(call, message)?, message.clone()),
         })
     }
 
@@ -160,8 +159,6 @@ pub(super) enum Target {
     List(&'static str),
     /// One upstream, with the message as it knows it.
     One(Arc<Upstream>, Message),
-    /// The router cannot tell.
-    Unknown,
 }
 
 /// A string in `params` that must be there.

@@ -53,7 +53,10 @@ impl<N: Upstreams> Router<N> {
                     self.catalogue.put(&call.plan, &upstream, method, &list);
                     lists.push((upstream, list));
                 }
-                Err(failure) if failure.kind == Kind::WrongEra => return Err(wrong_era(&upstream, failure)),
+                // A client that speaks both eras goes on in the other one. A legacy client has none left.
+                Err(failure) if failure.kind == Kind::WrongEra && matches!(call.caller, Caller::Modern) => {
+                    return Err(wrong_era(&upstream, failure));
+                }
                 Err(failure) => {
                     tracing::debug!(
                         upstream = upstream.name,

@@ -124,20 +124,6 @@ impl<N: Upstreams> Router<N> {
             });
         futures_util::future::join_all(asks).await
     }
-
-    /// Sends a message that the router does not know, where there is only one upstream to mean.
-    async fn unknown(&self, call: &Call, message: &Message) -> Result<Reply, Failure> {
-        match call.plan.upstreams.as_slice() {
-            [only] => self.next.ask(call.clone(), only.clone()).await,
-            _ => Err(Failure::new(
-                Kind::UnknownMethod,
-                format!(
-                    "Method not found: {} (on this route no upstream can be told from it)",
-                    message.method()
-                ),
-            )),
-        }
-    }
 }
 
 impl<N: Upstreams + Handle> Handle for Router<N> {
@@ -153,6 +139,17 @@ impl<N: Upstreams + Handle> Handle for Router<N> {
                 Err(Failure::new(Kind::MissingSession, "this route needs a session: send `initialize` first"))
             }
         }
+    }
+}
+
+/// Who is meant by a message that the router does not know: the only upstream there is.
+fn only(call: &Call, message: &Message) -> Result<Arc<Upstream>, Failure> {
+    match call.plan.upstreams.as_slice() {
+        [only] => Ok(only.clone()),
+        _ => Err(Failure::new(
+            Kind::UnknownMethod,
+            format!("Method not found: {} (on this route no upstream can be told from it)", message.method()),
+        )),
     }
 }
 

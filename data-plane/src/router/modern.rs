@@ -3,7 +3,7 @@
 use super::{
     Router, capabilities,
     legacy::{Target, text_at},
-    merge,
+    merge, only,
 };
 use crate::{
     call::{Ask, Call, Reply, Upstreams},
@@ -37,11 +37,10 @@ impl<N: Upstreams> Router<N> {
             removed if method::REMOVED.contains(&removed) => {
                 return Err(Failure::new(Kind::UnknownMethod, format!("Method not found: {removed}")));
             }
-            _ => Target::Unknown,
+            _ => Target::One(only(&call, &message)?, message.clone()),
         };
         match target {
             Target::List(list) => self.list(&call, &message, list).await,
-            Target::Unknown => self.unknown(&call, &message).await,
             Target::One(upstream, message) => {
                 let mut call = call.with_message(message.clone());
                 renamed_header(&mut call, &message)?;

@@ -10,7 +10,7 @@ use crate::{
 };
 use futures_util::StreamExt as _;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,11 +25,20 @@ pub(super) struct State {
 
 #[derive(Default)]
 struct Inner {
-    /// Requests of servers, by the id they have towards the client.
-    asked: HashMap<u64, (Key, Vec<u8>)>,
+    /// Requests of servers, by the id they have towards the client, oldest first.
+    asked: BTreeMap<u64, Asked>,
     last: u64,
     /// Requests of the client, by their raw id.
     calls: HashMap<Vec<u8>, Key>,
+}
+
+/// A server's request that the client has not answered.
+struct Asked {
+    upstream: Key,
+    /// The server's own id for it.
+    id: Vec<u8>,
+    /// The client's request it came with; nobody waits for it once that one has ended.
+    during: Option<Vec<u8>>,
 }
 
 impl State {
@@ -41,21 +50,23 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message of a server as the client may see it; `None`: not at all.
-    pub(super) fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
+    /// A message of a server as the client may see it; `None`: not at all. `during` is the client's request it
+    /// came with, if any.
+    pub(super) fn outward(&self, upstream: &Key, message: Message, during: Option<&[u8]>) -> Option<Message> {
         match (message.kind(), message.method()) {
             (Kind::Request, _) => {
                 let mut inner = self.lock();
                 if inner.asked.len() >= OPEN_MAX {
-                    tracing::warn!(
-                        "a client leaves too many requests of its servers unanswered; one is dropped"
-                    );
-                    return None;
+                    // A client that left the oldest unanswered for so long will not answer it.
+                    inner.asked.pop_first();
                 }
                 inner.last += 1;
-                let id = inner.last;
-                inner.asked.insert(id, (*upstream, message.id().unwrap_or_default().to_vec()));
-                Some(message.with_id(id.to_string().as_bytes()))
+                let ours = inner.last;
+                let id = message.id().unwrap_or_default().to_vec();
+                inner
+                    .asked
+                    .insert(ours, Asked { upstream: *upstream, id, during: during.map(<[u8]>::to_vec) });
+                Some(message.with_id(ours.to_string().as_bytes()))
             }
             (Kind::Notification, method::CANCELLED) => {
                 let at = message.param(&["requestId"]).ok().flatten()?;
@@ -64,7 +75,7 @@ impl State {
                 let ours = inner
                     .asked
                     .iter()
-                    .find(|(_, (key, id))| key == upstream && id == theirs)
+                    .find(|(_, asked)| asked.upstream == *upstream && asked.id == theirs)
                     .map(|(id, _)| *id)?;
                 inner.asked.remove(&ours);
                 Some(message.spliced(vec![(at, ours.to_string().into_bytes())]))
@@ -76,13 +87,13 @@ impl State {
     /// Whose request a client's response answers, and under which id the server knows it.
     pub(super) fn inward(&self, response: &Message) -> Option<(Key, Message)> {
         let id = std::str::from_utf8(response.id()?).ok()?.parse::<u64>().ok()?;
-        let (key, theirs) = self.lock().asked.remove(&id)?;
-        Some((key, response.with_id(&theirs)))
+        let asked = self.lock().asked.remove(&id)?;
+        Some((asked.upstream, response.with_id(&asked.id)))
     }
 
     /// The upstreams that wait for an answer of the client.
     pub(super) fn waiting(&self) -> Vec<Key> {
-        let mut keys: Vec<_> = self.lock().asked.values().map(|(key, _)| *key).collect();
+        let mut keys: Vec<_> = self.lock().asked.values().map(|asked| asked.upstream).collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -102,7 +113,9 @@ struct Working {
 
 impl Drop for Working {
     fn drop(&mut self) {
-        State::of(&self.session).lock().calls.remove(&self.id);
+        let mut inner = State::of(&self.session).lock();
+        inner.calls.remove(&self.id);
+        inner.asked.retain(|_, asked| asked.during.as_ref() != Some(&self.id));
     }
 }
 
@@ -136,7 +149,7 @@ fn renumbered(messages: Messages, working: Working, key: Key) -> Messages {
     messages
         .filter_map(move |message| {
             let message = match message {
-                Ok(message) => State::of(&working.session).outward(&key, message).map(Ok),
+                Ok(message) => State::of(&working.session).outward(&key, message, Some(&working.id)).map(Ok),
                 Err(failure) => Some(Err(failure)),
             };
             async move { message }
@@ -159,4 +172,65 @@ pub(super) fn cancelled(call: &Call, session: &Session, notification: &Message) 
     let at: json::Span = notification.param(&["requestId"]).ok().flatten()?;
     let key = State::of(session).worker_of(&notification.bytes()[at])?;
     by_key(&call.plan, &key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    const A: Key = [1; 32];
+    const B: Key = [2; 32];
+
+    fn message(text: &str) -> Message {
+        Message::parse(&Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn asks(state: &State, upstream: &Key, id: &str, during: Option<&[u8]>) -> String {
+        let request = message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#));
+        let seen = state.outward(upstream, request, during).expect("a request is always passed on");
+        String::from_utf8(seen.id().unwrap().to_vec()).unwrap()
+    }
+
+    fn answers(state: &State, id: &str) -> Option<(Key, String)> {
+        let response = message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#));
+        let (key, response) = state.inward(&response)?;
+        Some((key, String::from_utf8(response.id().unwrap().to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn equal_ids_of_two_servers_are_told_apart() {
+        let state = State::default();
+        let (a, b) = (asks(&state, &A, "0", None), asks(&state, &B, "0", None));
+        assert_ne!(a, b);
+        assert_eq!(answers(&state, &b), Some((B, "0".to_owned())));
+        assert_eq!(answers(&state, &a), Some((A, "0".to_owned())));
+        assert_eq!(answers(&state, &a), None, "answered once");
+    }
+
+    #[test]
+    fn a_client_that_never_answers_loses_the_oldest_requests_not_the_newest() {
+        let state = State::default();
+        let first = asks(&state, &A, "\"first\"", None);
+        for _ in 0..OPEN_MAX {
+            asks(&state, &A, "7", None);
+        }
+        let last = asks(&state, &A, "\"last\"", None);
+        assert_eq!(answers(&state, &first), None);
+        assert_eq!(answers(&state, &last), Some((A, "\"last\"".to_owned())));
+        assert!(state.lock().asked.len() < OPEN_MAX);
+    }
+
+    #[test]
+    fn what_a_call_asked_is_forgotten_with_the_call() {
+        let initialize = message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#);
+        let session = Arc::new(Session::new("s".to_owned(), initialize, "2025-11-25", None));
+        let working = Working { session: session.clone(), id: b"5".to_vec() };
+        let state = State::of(&session);
+        let during = asks(state, &A, "0", Some(b"5"));
+        let beside = asks(state, &A, "1", None);
+        drop(working);
+        assert_eq!(answers(state, &during), None);
+        assert_eq!(answers(state, &beside), Some((A, "1".to_owned())));
+    }
 }

@@ -148,6 +148,8 @@ impl<N: Upstreams> Feed<N> {
                     if !self.forward(read_messages(reply), &upstream.key).await {
                         return;
                     }
+                    // The stream of a process ends with the process; the next one may offer something else.
+                    missed = !upstream.is_http();
                 }
                 // It has no such stream: it says nothing beside answers.
                 Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => return,
@@ -225,7 +227,7 @@ impl For {
     /// A message of an upstream as the client may see it.
     fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
         match self {
-            Self::Session(session) => State::of(session).outward(upstream, message),
+            Self::Session(session) => State::of(session).outward(upstream, message, None),
             // The subscription was acknowledged already, by the gateway.
             Self::Listen(_) if message.method() == method::LISTEN_ACKNOWLEDGED => None,
             Self::Listen(_) => Some(message),
