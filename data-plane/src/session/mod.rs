@@ -13,6 +13,8 @@ use crate::{
     mcp::{self, Message, era, header, method},
     plan::{Key, Plan},
 };
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode};
 use o1_process::OnExit;
 use std::{sync::Arc, time::Duration};
@@ -21,6 +23,10 @@ use tokio::time::Instant;
 
 /// How often silent sessions are looked for.
 const REAP_EVERY: Duration = Duration::from_secs(5);
+/// How many sessions are ended at a time.
+const ENDS_AT_ONCE: usize = 32;
+/// The largest `initialize`: it is kept as long as its session.
+const INITIALIZE_MAX: usize = 64 << 10;
 
 /// The layer.
 pub struct Sessions<N> {
@@ -39,7 +45,10 @@ impl<N: Handle> Sessions<N> {
         context.tasks.spawn("sessions", OnExit::Shutdown, async move {
             loop {
                 let plan = plans.borrow_and_update().clone();
-                reaper.reap(&plan).await;
+                tokio::select! {
+                    () = reaper.reap(&plan) => {}
+                    () = stopping.cancelled() => break,
+                }
                 tokio::select! {
                     () = tokio::time::sleep(REAP_EVERY) => {}
                     changed = plans.changed() => if changed.is_err() { break },
@@ -56,14 +65,14 @@ impl<N: Handle> Sessions<N> {
 
     async fn reap(&self, plan: &Arc<Plan>) {
         let now = Instant::now();
-        for session in self.table.all() {
+        let over = self.table.all().into_iter().filter(|session| {
             let silent = session.idle(now) >= plan.clients.session_idle;
-            let orphaned =
-                session.upstream.is_some_and(|key| plan.upstreams.iter().all(|one| one.key != key));
-            if silent || orphaned {
-                self.end(&session, plan).await;
-            }
-        }
+            silent || session.upstream.is_some_and(|key| plan.upstreams.iter().all(|one| one.key != key))
+        });
+        // Several at a time: an upstream that does not answer must not keep the others waiting.
+        futures_util::stream::iter(over)
+            .for_each_concurrent(ENDS_AT_ONCE, |session| async move { self.end(&session, plan).await })
+            .await;
     }
 
     /// Takes a session out and lets the upstreams know.
@@ -144,7 +153,7 @@ impl<N: Handle> Sessions<N> {
             Route::One(upstream) => Some(upstream.key),
         };
         let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
-        let session = Arc::new(Session::new(table::mint(), message.clone(), version, upstream));
+        let session = Arc::new(Session::new(table::mint(), kept(message)?, version, upstream));
         call.caller = Caller::Legacy(Some(session.clone()));
         let mut reply = self.next.handle(call).await?;
         // A server behind a transparent route decides itself whether it has sessions.
@@ -181,6 +190,16 @@ impl<N: Handle> Sessions<N> {
     }
 }
 
+/// An `initialize` in memory of its own, to be kept: the buffer it came in may be many times its size.
+fn kept(initialize: &Message) -> Result<Message, Failure> {
+    let bytes = initialize.bytes();
+    if bytes.len() > INITIALIZE_MAX {
+        let what = format!("an `initialize` has at most {} KiB", INITIALIZE_MAX >> 10);
+        return Err(Failure::new(Kind::InvalidRequest, what));
+    }
+    Ok(Message::parse(&Bytes::copy_from_slice(bytes)).expect("a copy of a message is a message"))
+}
+
 impl<N: Handle> Handle for Sessions<N> {
     async fn handle(&self, mut call: Call) -> Result<Reply, Failure> {
         match call.caller {
@@ -191,5 +210,27 @@ impl<N: Handle> Handle for Sessions<N> {
                 self.next.handle(call).await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn initialize(name: &str) -> Message {
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"clientInfo":{{"name":"{name}"}}}}}}"#
+        );
+        Message::parse(&Bytes::from(text)).unwrap()
+    }
+
+    #[test]
+    fn a_session_keeps_its_initialize_and_nothing_of_the_buffer_it_came_in() {
+        let small = initialize("client");
+        let own = kept(&small).unwrap();
+        assert_eq!(own.bytes(), small.bytes());
+        assert_ne!(own.bytes().as_ptr(), small.bytes().as_ptr());
+        let refused = kept(&initialize(&"x".repeat(INITIALIZE_MAX))).unwrap_err();
+        assert_eq!(refused.kind, Kind::InvalidRequest);
     }
 }
