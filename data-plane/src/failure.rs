@@ -101,6 +101,17 @@ impl Failure {
         self
     }
 
+    /// The same once more, for another who waited for the same thing.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let cause = self.source.as_deref().map(|source| {
+            let chain = self.chain();
+            let cause = chain.strip_prefix(&*self.public).and_then(|rest| rest.strip_prefix(": "));
+            cause.map_or_else(|| source.to_string(), str::to_owned)
+        });
+        Self { kind: self.kind, public: self.public.clone(), source: cause.map(Into::into) }
+    }
+
     /// The words for the caller.
     #[must_use]
     pub fn public(&self) -> &str {

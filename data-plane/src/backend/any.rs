@@ -2,7 +2,7 @@
 
 use super::{
     http::{HttpLink, HttpServer},
-    stdio::{Conversation, Spec, Supervisor},
+    stdio::{Conversation, Replies, Spec, Supervisor},
 };
 use crate::{
     call::{Ask, Backend, Connect, Link, Messages, Probe, Reply},
@@ -39,10 +39,12 @@ impl Connect for Backends {
 
     fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Server {
         match &upstream.primary[endpoint] {
-            Endpoint::Http { url, headers } => match HttpServer::new(upstream, url, headers) {
-                Ok(server) => Server::Http(server),
-                Err(failure) => Server::Unusable(failure.chain()),
-            },
+            Endpoint::Http { url, headers } => {
+                match HttpServer::new(upstream, url, headers, &self.context.tasks) {
+                    Ok(server) => Server::Http(server),
+                    Err(failure) => Server::Unusable(failure.chain()),
+                }
+            }
             Endpoint::Stdio { command, env, cwd, processes } => {
                 let spec = Spec {
                     name: upstream.name.clone(),
@@ -269,22 +271,40 @@ async fn replies(
     message: &Message,
     cancel: Option<Cancel>,
 ) -> Result<Messages, Failure> {
-    let replies = conversation.request(message).await?;
-    Ok(stream::unfold((replies, cancel), |(mut replies, cancel)| async move {
-        let message = match &cancel {
-            None => replies.next().await?,
-            Some(cancel) => tokio::select! {
-                biased;
-                () = cancel.token.cancelled() => {
-                    replies.cancel();
-                    return None;
-                }
-                message = replies.next() => message?,
-            },
-        };
-        Some((message, (replies, cancel)))
+    let answering = Answering { replies: conversation.request(message).await?, cancel };
+    Ok(stream::unfold(answering, |mut answering| async move {
+        let message = answering.next().await?;
+        Some((message, answering))
     })
     .boxed())
+}
+
+/// A request at a process.
+struct Answering {
+    replies: Replies,
+    cancel: Option<Cancel>,
+}
+
+impl Answering {
+    async fn next(&mut self) -> Option<Result<Message, Failure>> {
+        match &self.cancel {
+            None => self.replies.next().await,
+            Some(cancel) => tokio::select! {
+                biased;
+                // The process is told when this drops.
+                () = cancel.token.cancelled() => None,
+                message = self.replies.next() => message,
+            },
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.token.is_cancelled()) {
+            self.replies.cancel();
+        }
+    }
 }
 
 fn unsolicited(conversation: &Arc<Conversation>) -> Messages {

@@ -78,11 +78,19 @@ pub async fn read_response(reply: Reply) -> Result<Message, Failure> {
 ///
 /// # Errors
 /// It broke off, or is larger.
-pub async fn read_all(mut body: UnsyncBoxBody<Bytes, BoxError>) -> Result<Bytes, Failure> {
+pub async fn read_all(body: UnsyncBoxBody<Bytes, BoxError>) -> Result<Bytes, Failure> {
+    read_up_to(body, MESSAGE_MAX).await
+}
+
+/// Holds a whole body of at most `limit` bytes in memory.
+///
+/// # Errors
+/// It broke off, or is larger.
+pub async fn read_up_to(mut body: UnsyncBoxBody<Bytes, BoxError>, limit: usize) -> Result<Bytes, Failure> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(broken)?.into_data() {
-            if whole.len() + data.len() > MESSAGE_MAX {
+            if whole.len() + data.len() > limit {
                 return Err(Failure::new(Kind::Protocol, "the upstream's answer is beyond every limit"));
             }
             whole.extend_from_slice(&data);

@@ -7,7 +7,7 @@ mod body;
 mod session;
 
 pub use backend::{Backend, Connect, Link, Probe};
-pub use body::{Body, BoxError, MESSAGE_MAX, Messages, read_all, read_messages, read_response};
+pub use body::{Body, BoxError, MESSAGE_MAX, Messages, read_all, read_messages, read_response, read_up_to};
 pub use session::{Session, SessionId};
 
 use crate::{

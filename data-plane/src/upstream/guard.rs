@@ -25,6 +25,8 @@ pub(super) struct Guard {
     pub(super) idle: Duration,
     pub(super) deadline: Instant,
     on_timeout: Option<OnTimeout>,
+    /// What is wrong with the answer although it comes.
+    verdict: Option<Failure>,
     /// Keeps the upstream's processes until the answer is complete.
     _hold: Arc<dyn Send + Sync>,
 }
@@ -41,6 +43,7 @@ impl Guard {
             idle: runtime.upstream.timeouts.idle,
             deadline: Instant::now() + runtime.upstream.timeouts.total,
             on_timeout,
+            verdict: None,
             _hold: runtime.clone(),
         }
     }
@@ -71,8 +74,11 @@ impl Guard {
     }
 
     /// The answer is complete.
-    pub(super) fn finish(self, application_error: bool) {
-        self.inflight.answered(application_error);
+    pub(super) fn finish(mut self, application_error: bool) {
+        match self.verdict.take() {
+            Some(failure) => self.fail(&failure),
+            None => self.inflight.answered(application_error),
+        }
     }
 
     /// There will be no answer. A session that is lost is opened again; a server that lives in another era
@@ -94,11 +100,10 @@ impl Guard {
         failure
     }
 
-    fn watch(self, reply: Reply) -> Reply {
+    fn watch(mut self, reply: Reply) -> Reply {
         if reply.status.is_server_error() {
             let kind = if reply.status.as_u16() >= 502 { Kind::Unreachable } else { Kind::Protocol };
-            self.fail(&Failure::new(kind, format!("the upstream answered HTTP {}", reply.status)));
-            return reply;
+            self.verdict = Some(Failure::new(kind, format!("the upstream answered HTTP {}", reply.status)));
         }
         let events = reply.is_event_stream();
         let body = match reply.body {
@@ -121,25 +126,41 @@ impl Guard {
 }
 
 /// A stream that has no end of its own: it ends when its upstream goes, its session is over or the process
-/// stops, with `farewell` as its last event.
-pub(super) fn stream<B: Backend>(
-    reply: Reply,
+/// stops, with `farewell` as its last event. Some servers send its head with its first event, so that may take
+/// as long as the stream.
+pub(super) async fn stream<B: Backend>(
+    exchange: impl Future<Output = Result<Reply, Failure>>,
     runtime: &Arc<Runtime<B>>,
     context: &Context,
     session: Option<&Session>,
     farewell: Option<Bytes>,
-) -> Reply {
-    if !reply.status.is_success() {
-        return reply;
-    }
+) -> Result<Reply, Failure> {
     let mut ends = vec![runtime.retired.clone(), context.tasks.stopping()];
     ends.extend(session.map(|session| session.ended.clone()));
+    let mut over = Box::pin(any(ends));
+    let reply = tokio::select! {
+        reply = exchange => reply.inspect_err(|failure| runtime.note(failure))?,
+        () = &mut over => return Err(Failure::new(Kind::Draining, "the stream is over: connect again")),
+    };
+    if !reply.status.is_success() {
+        return Ok(reply);
+    }
     let body = match reply.body {
-        Body::Bytes(body) => Body::Bytes(passing::Stream::new(body, any(ends), farewell).boxed_unsync()),
-        Body::Messages(stream) => Body::Messages(messages::until(stream, any(ends), farewell)),
+        Body::Bytes(body) => Body::Bytes(passing::Stream::new(body, over, farewell).boxed_unsync()),
+        Body::Messages(stream) => Body::Messages(messages::until(stream, over, farewell)),
         other => other,
     };
-    Reply { status: reply.status, headers: reply.headers, body }
+    Ok(Reply { status: reply.status, headers: reply.headers, body })
+}
+
+/// Something that needs no answer, only somebody who takes it.
+pub(super) async fn within<B: Backend, T>(
+    runtime: &Runtime<B>,
+    exchange: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let silent = |_| Failure::new(Kind::Timeout, "the upstream did not take the message in time");
+    let taken = tokio::time::timeout(runtime.upstream.timeouts.idle, exchange).await.map_err(silent);
+    taken.flatten().inspect_err(|failure| runtime.note(failure))
 }
 
 async fn any(tokens: Vec<CancellationToken>) {

@@ -3,24 +3,35 @@
 
 use super::{
     guard::{self, Guard},
+    joint::Joint,
     runtime::Runtime,
+    settle::settled,
 };
 use crate::{
-    call::{Ask, Backend, Call, Connect, Link, Reply, Session, read_response},
+    call::{Ask, Backend, Call, Connect, Link, Reply, Route, Session, read_response},
     context::Context,
     failure::{Failure, Kind},
     mcp::{self, Era, Message, json, method, rpc},
     plan::Key,
 };
+use futures_util::FutureExt as _;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 
 /// The upstream sessions of one client session.
 struct Links<L> {
-    by_upstream: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Option<L>>>>>,
+    by_upstream: Mutex<HashMap<Key, Arc<Slot<L>>>>,
+}
+
+/// One of them.
+struct Slot<L> {
+    link: Joint<L>,
+    /// Its upstream is served no more.
+    retired: CancellationToken,
 }
 
 impl<L> Default for Links<L> {
@@ -39,18 +50,20 @@ pub(super) async fn link<C: Connect>(
     let slot = {
         let links = session.upstream_state::<Links<LinkOf<C>>>();
         let mut by_upstream = links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner);
-        by_upstream.entry(runtime.upstream.key).or_default().clone()
+        if !by_upstream.contains_key(&runtime.upstream.key) {
+            // What took its place is here: sessions with what is gone end now.
+            by_upstream.retain(|_, slot| !slot.retired.is_cancelled());
+        }
+        let slot = || Arc::new(Slot { link: Joint::default(), retired: runtime.retired.clone() });
+        by_upstream.entry(runtime.upstream.key).or_insert_with(slot).clone()
     };
-    // Held while opening, so that concurrent calls of a session open one upstream session, not many.
-    let mut slot = slot.lock().await;
-    if let Some(link) = slot.as_ref().filter(|link| link.is_open()) {
-        return Ok(link.clone());
-    }
-    let link = open(runtime, session).await.inspect_err(|failure| runtime.note(failure))?;
-    runtime.metrics.reached();
-    runtime.metrics.spoke(Era::Legacy);
-    *slot = Some(link.clone());
-    Ok(link)
+    let opened = async {
+        let link = open(runtime, session).await.inspect_err(|failure| runtime.note(failure))?;
+        runtime.metrics.reached();
+        runtime.metrics.spoke(Era::Legacy);
+        Ok(link)
+    };
+    slot.link.get(Link::is_open, opened).await
 }
 
 /// Tries the endpoints one after the other: a handshake that failed has done nothing.
@@ -97,20 +110,20 @@ pub(super) async fn ask<C: Connect>(
             Ok(Reply::json(answer_of(link.handshake(), id, session.version).bytes().clone()))
         }
         Ask::Message(message) if message.kind() == mcp::Kind::Request => {
-            request::<C>(context, runtime, session, message).await
+            request::<C>(context, runtime, session, message, &call.route).await
         }
         Ask::Message(message) => {
             // The link completed its handshake when it was opened; what it never opened, nobody waits for.
             if message.method() != method::INITIALIZED
                 && let Some(link) = opened::<C>(runtime, session)
             {
-                link.tell(message).await?;
+                guard::within(runtime, link.tell(message)).await?;
             }
             Ok(Reply::accepted())
         }
         Ask::Stream => {
-            let reply = link::<C>(runtime, session).await?.stream().await?;
-            Ok(guard::stream(reply, runtime, context, Some(session), None))
+            let exchange = async { link::<C>(runtime, session).await?.stream().await };
+            guard::stream(exchange, runtime, context, Some(session), None).await
         }
         Ask::End => {
             if let Some(link) = opened::<C>(runtime, session) {
@@ -126,15 +139,23 @@ async fn request<C: Connect>(
     runtime: &Arc<Runtime<C::Backend>>,
     session: &Session,
     message: &Message,
+    route: &Route,
 ) -> Result<Reply, Failure> {
     let mut reopened = false;
     loop {
         let link = link::<C>(runtime, session).await?;
         let on_timeout = cancel(context, &link, message, runtime.upstream.timeouts.connect);
-        match Guard::new(runtime, message, on_timeout).answer(link.ask(message)).await {
+        let exchange = async {
+            let reply = link.ask(message).await?;
+            match route {
+                Route::One(_) => Ok(reply),
+                Route::All => settled(reply, message.id().unwrap_or_default(), Era::Legacy).await,
+            }
+        };
+        match Guard::new(runtime, message, on_timeout).answer(exchange).await {
             // The server did not know the session, so it cannot have run the call.
             Err(failure) if failure.kind == Kind::SessionLost && !reopened => {
-                tracing::info!(upstream = runtime.upstream.name, "upstream session lost, opening another");
+                tracing::debug!(upstream = runtime.upstream.name, "upstream session lost, opening another");
                 reopened = true;
             }
             other => return other,
@@ -151,9 +172,13 @@ fn cancel<L: Link>(
     let note = guard::cancelled(message)?;
     let (tasks, link) = (context.tasks.clone(), link.clone());
     Some(Box::new(move || {
-        tasks.spawn("cancel a timed-out call", o1_process::OnExit::Quiet, async move {
+        let mut told = Box::pin(async move {
             let _ = tokio::time::timeout(limit, link.tell(&note)).await;
         });
+        // A process is told at once, while its request is still known. An HTTP server takes its time.
+        if told.as_mut().now_or_never().is_none() {
+            tasks.spawn("cancel a timed-out call", o1_process::OnExit::Quiet, told);
+        }
     }))
 }
 
@@ -162,7 +187,7 @@ fn opened<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Optio
     let links = session.upstream_state::<Links<LinkOf<C>>>();
     let slot =
         links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner).get(&runtime.upstream.key)?.clone();
-    let link = slot.try_lock().ok()?.clone()?;
+    let link = slot.link.peek()?;
     link.is_open().then_some(link)
 }
 

@@ -6,11 +6,13 @@
 
 mod guard;
 mod inspect;
+mod joint;
 mod linked;
 mod messages;
 mod passing;
 mod relay;
 mod runtime;
+mod settle;
 mod watch;
 
 use crate::{
@@ -48,15 +50,21 @@ impl<C: Connect> Upstream<C> {
         use crate::call::Backend as _;
         let backend = runtime.endpoint();
         if message.kind() != mcp::Kind::Request {
-            return backend.ask(message, &call.headers).await;
+            return guard::within(runtime, backend.ask(message, &call.headers)).await;
         }
         if message.method() == method::LISTEN {
-            let reply =
-                backend.ask(message, &call.headers).await.inspect_err(|failure| runtime.note(failure))?;
-            return Ok(guard::stream(reply, runtime, &self.context, None, guard::listen_farewell(message)));
+            let (exchange, farewell) = (backend.ask(message, &call.headers), guard::listen_farewell(message));
+            return guard::stream(exchange, runtime, &self.context, None, farewell).await;
         }
         let guard = guard::Guard::new(runtime, message, None);
-        guard.answer(backend.ask(message, &call.headers)).await.inspect(|reply| {
+        let exchange = async {
+            let reply = backend.ask(message, &call.headers).await?;
+            match &call.route {
+                Route::One(_) => Ok(reply),
+                Route::All => settle::settled(reply, message.id().unwrap_or_default(), Era::Modern).await,
+            }
+        };
+        guard.answer(exchange).await.inspect(|reply| {
             if reply.status.is_success() {
                 runtime.metrics.spoke(Era::Modern);
             }

@@ -44,11 +44,8 @@ pub(super) async fn relay<B: Backend>(
                 .answer(exchange)
                 .await?
         }
-        Ask::Stream => {
-            let reply = exchange.await.inspect_err(|failure| runtime.note(failure))?;
-            guard::stream(reply, runtime, context, session, None)
-        }
-        _ => exchange.await.inspect_err(|failure| runtime.note(failure))?,
+        Ask::Stream => guard::stream(exchange, runtime, context, session, None).await?,
+        _ => guard::within(runtime, exchange).await?,
     };
     let minted = reply.headers.remove(header::SESSION_ID);
     if let (Ask::Message(message), Some(session), true) = (&call.ask, session, reply.status.is_success())

@@ -1,5 +1,6 @@
 //! What outlives a plan: the backends of an upstream, by its key.
 
+use super::joint::Joint;
 use crate::{
     call::{Backend, Connect},
     context::Context,
@@ -7,7 +8,7 @@ use crate::{
     failure::{Failure, Kind},
     mcp::{Era, Message},
     metrics,
-    plan::{self, Key, Plan},
+    plan::{self, Key},
 };
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long an upstream's answer to `server/discover`, or its refusal, is taken for granted.
@@ -31,7 +32,8 @@ pub(super) struct Runtime<B> {
     pub(super) retired: CancellationToken,
     endpoints: Vec<B>,
     next: AtomicUsize,
-    discovered: Mutex<Option<(Instant, Option<Message>)>>,
+    /// Its answer to `server/discover`, or that it knows no such thing.
+    discovered: Joint<(Instant, Option<Message>)>,
 }
 
 impl<B: Backend> Runtime<B> {
@@ -61,28 +63,22 @@ impl<B: Backend> Runtime<B> {
 
     /// Its answer to `server/discover`; concurrent callers share one request.
     pub(super) async fn discover(&self) -> Result<Message, Failure> {
-        let mut discovered = self.discovered.lock().await;
-        if let Some((at, answer)) = &*discovered
-            && at.elapsed() < DISCOVER_FRESH
-        {
-            return answer.clone().ok_or_else(legacy_only);
-        }
-        match self.endpoint().discover().await {
-            Ok(answer) => {
-                self.metrics.reached();
-                self.metrics.spoke(Era::Modern);
-                *discovered = Some((Instant::now(), Some(answer.clone())));
-                Ok(answer)
+        let fetched = async {
+            match self.endpoint().discover().await {
+                Ok(answer) => {
+                    self.metrics.reached();
+                    self.metrics.spoke(Era::Modern);
+                    Ok((Instant::now(), Some(answer)))
+                }
+                Err(failure) if failure.kind == Kind::WrongEra => Ok((Instant::now(), None)),
+                Err(failure) => {
+                    self.note(&failure);
+                    Err(failure)
+                }
             }
-            Err(failure) if failure.kind == Kind::WrongEra => {
-                *discovered = Some((Instant::now(), None));
-                Err(legacy_only())
-            }
-            Err(failure) => {
-                self.note(&failure);
-                Err(failure)
-            }
-        }
+        };
+        let (_, answer) = self.discovered.get(|(at, _)| at.elapsed() < DISCOVER_FRESH, fetched).await?;
+        answer.ok_or_else(legacy_only)
     }
 }
 
@@ -130,13 +126,15 @@ impl<C: Connect> Runtimes<C> {
             upstream: upstream.clone(),
             retired: CancellationToken::new(),
             next: AtomicUsize::new(0),
-            discovered: Mutex::default(),
+            discovered: Joint::default(),
         }
     }
 
-    /// Takes out what `plan` does not serve.
-    pub(super) fn take_unserved(&self, plan: &Plan) -> Vec<Arc<Runtime<C::Backend>>> {
+    /// Takes out what the plan in force does not serve.
+    pub(super) fn take_unserved(&self) -> Vec<Arc<Runtime<C::Backend>>> {
         let mut by_key = self.by_key.write().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: a call under a newer plan may just have started what an older one lacks.
+        let plan = self.current.plan();
         let gone: Vec<_> =
             by_key.iter().filter(|(_, one)| !plan.serves(&one.upstream)).map(|(key, _)| *key).collect();
         gone.iter().filter_map(|key| by_key.remove(key)).collect()

@@ -22,7 +22,7 @@ pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) 
         let mut watched = HashSet::new();
         loop {
             let plan = plans.borrow_and_update().clone();
-            for gone in runtimes.take_unserved(&plan) {
+            for gone in runtimes.take_unserved() {
                 watched.remove(&gone.upstream.key);
                 retire(&tasks, gone);
             }

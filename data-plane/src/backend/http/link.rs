@@ -8,6 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use o1_process::OnExit;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -23,6 +24,17 @@ struct Inner {
     version: HeaderValue,
     handshake: Message,
     open: AtomicBool,
+}
+
+impl Inner {
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(mcp_header::PROTOCOL_VERSION, self.version.clone());
+        if let Some(session) = &self.session {
+            headers.insert(mcp_header::SESSION_ID, session.clone());
+        }
+        headers
+    }
 }
 
 impl HttpLink {
@@ -50,7 +62,7 @@ impl HttpLink {
         }
         let answer = read_response(reply).await?;
         let Some(result) = answer.result() else {
-            return Err(refused(&answer));
+            return Err(refused(status, &answer));
         };
         let version = json::find(answer.bytes(), &result, &["protocolVersion"])
             .ok()
@@ -130,6 +142,11 @@ impl HttpLink {
             }
             StatusCode::NOT_FOUND => Err(self.lost()),
             status => {
+                if let (StatusCode::BAD_REQUEST, Body::Bytes(body)) = (status, reply.body)
+                    && says_session_lost(&read_all(body).await?)
+                {
+                    return Err(self.lost());
+                }
                 Err(Failure::new(Kind::Protocol, format!("the upstream answered GET with HTTP {status}")))
             }
         }
@@ -165,12 +182,7 @@ impl HttpLink {
     }
 
     fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(mcp_header::PROTOCOL_VERSION, self.0.version.clone());
-        if let Some(session) = &self.0.session {
-            headers.insert(mcp_header::SESSION_ID, session.clone());
-        }
-        headers
+        self.0.headers()
     }
 
     fn lost(&self) -> Failure {
@@ -179,11 +191,36 @@ impl HttpLink {
     }
 }
 
-fn refused(answer: &Message) -> Failure {
+impl Drop for Inner {
+    /// A session that was opened and then wanted no more (its client gave up, its upstream left the
+    /// configuration) ends at the server too. Not when the process stops: another node may go on with it.
+    fn drop(&mut self) {
+        let tasks = self.server.0.tasks.clone();
+        let ours = *self.open.get_mut() && self.session.is_some() && !tasks.stopping().is_cancelled();
+        if !ours || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (server, headers) = (self.server.clone(), self.headers());
+        tasks.spawn("end an upstream session", OnExit::Quiet, async move {
+            let goodbye = server.reply(Method::DELETE, headers, Bytes::new());
+            let _ = tokio::time::timeout(server.0.connect, goodbye).await;
+        });
+    }
+}
+
+/// A server that knows only later revisions refuses `initialize` as such; any other error is its own trouble.
+fn refused(status: StatusCode, answer: &Message) -> Failure {
+    let code = answer
+        .error()
+        .and_then(|error| json::find(answer.bytes(), &error, &["code"]).ok().flatten())
+        .and_then(|at| std::str::from_utf8(&answer.bytes()[at]).ok()?.parse::<i32>().ok());
+    let foreign = status.is_client_error()
+        || matches!(code, Some(rpc::METHOD_NOT_FOUND | rpc::UNSUPPORTED_VERSION | rpc::HEADER_MISMATCH));
     let said = answer
         .error()
         .and_then(|error| json::find(answer.bytes(), &error, &["message"]).ok().flatten())
         .and_then(|at| json::string(answer.bytes(), &at))
         .unwrap_or_default();
-    Failure::new(Kind::WrongEra, "the upstream refused `initialize`").because(said.into_owned())
+    let kind = if foreign { Kind::WrongEra } else { Kind::Protocol };
+    Failure::new(kind, "the upstream refused `initialize`").because(said.into_owned())
 }

@@ -20,6 +20,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use o1_process::Tasks;
 use std::{sync::Arc, time::Duration};
 
 /// What a request to a server of either era accepts.
@@ -34,10 +35,20 @@ struct Inner {
     url: Uri,
     credentials: HeaderMap,
     connect: Duration,
+    tasks: Tasks,
 }
 
+/// Idle connections are given up before the server does (uvicorn and Node wait 5 s): a request that meets a
+/// closing connection would fail.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
 impl HttpServer {
-    pub(super) fn new(upstream: &Upstream, url: &Uri, credentials: &HeaderMap) -> Result<Self, Failure> {
+    pub(super) fn new(
+        upstream: &Upstream,
+        url: &Uri,
+        credentials: &HeaderMap,
+        tasks: &Tasks,
+    ) -> Result<Self, Failure> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -53,12 +64,13 @@ impl HttpServer {
             .enable_http2()
             .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(256)
             .build(connector);
         let connect = upstream.timeouts.connect;
-        Ok(Self(Arc::new(Inner { client, url: url.clone(), credentials: credentials.clone(), connect })))
+        let (url, credentials, tasks) = (url.clone(), credentials.clone(), tasks.clone());
+        Ok(Self(Arc::new(Inner { client, url, credentials, connect, tasks })))
     }
 
     /// A modern message with the client's own headers.
@@ -226,13 +238,13 @@ fn returned(name: &HeaderName) -> bool {
         || name.as_str().starts_with("mcp-")
 }
 
-/// True when the bytes are a JSON-RPC error that says our session is gone: server-everything answers 400
-/// instead of 404.
+/// True when the body of a 400 says that our session is gone: server-everything answers that instead of 404, a
+/// JSON-RPC error to POST and plain text to GET.
 fn says_session_lost(body: &Bytes) -> bool {
     let Ok(message) = Message::parse(body) else {
         // Such answers carry `"id":null`, which makes them no message.
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-        return text.contains("-32000") && text.contains("session");
+        return text.contains("session") && (text.contains("-32000") || !text.starts_with('{'));
     };
     message.error().is_some_and(|at| {
         String::from_utf8_lossy(&message.bytes()[at]).to_ascii_lowercase().contains("session")
