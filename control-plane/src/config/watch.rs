@@ -99,3 +99,63 @@ fn watch(path: &Path, directory: (u64, u64), changed: Arc<Notify>) -> io::Result
     watcher.watch(path, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
     Ok(Watcher { directory, _watcher: watcher })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits, and says how long that took.
+    async fn waited(watch: &mut Watch) -> Duration {
+        let start = Instant::now();
+        watch.wait().await;
+        start.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_once_it_is_quiet_and_nothing_is_told_at_the_poll() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("only1.yaml");
+        let mut watch = Watch::new(&file);
+        fs::write(&file, "a").unwrap();
+        let change = waited(&mut watch).await;
+        assert!(change >= QUIET && change < POLL, "{change:?}");
+        fs::read(&file).unwrap();
+        let poll = waited(&mut watch).await;
+        assert!(poll >= POLL, "to read a file changes nothing: {poll:?}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_of_the_same_name_is_watched_in_place_of_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        let mut watch = Watch::new(&etc.join("only1.yaml"));
+        // Both exist at one time, so that the second cannot get the inode of the first.
+        let other = dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::rename(&etc, dir.path().join("old")).unwrap();
+        fs::rename(&other, &etc).unwrap();
+        watch.wait().await;
+        fs::write(etc.join("only1.yaml"), "a").unwrap();
+        let change = waited(&mut watch).await;
+        assert!(change < POLL, "it had to wait for the poll: {change:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_never_gets_quiet_is_looked_at_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(&dir.path().join("only1.yaml"));
+        let changed = watch.changed.clone();
+        let noise = async {
+            loop {
+                changed.notify_one();
+                tokio::time::sleep(QUIET / 5).await;
+            }
+        };
+        let waited = tokio::select! {
+            waited = waited(&mut watch) => waited,
+            () = noise => unreachable!("noise does not end"),
+        };
+        assert!(waited >= IMPATIENCE && waited < IMPATIENCE + QUIET, "{waited:?}");
+    }
+}

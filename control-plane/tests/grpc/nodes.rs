@@ -192,6 +192,8 @@ async fn a_node_with_a_foreign_history_gets_the_same_configuration_under_a_newer
     assert_eq!((to.generation, to.revision), (2, 3));
     let plane = Plane::over(plane.stop().await).await;
     assert_eq!(plane.target().await, Some(to));
+    plane.write(&document(3103));
+    assert_eq!(plane.reaches(4).await.generation, 2);
 }
 
 #[tokio::test]
