@@ -37,8 +37,6 @@ struct Asked {
     upstream: Key,
     /// The server's own id for it.
     id: Vec<u8>,
-    /// The client's request it came with; nobody waits for it once that one has ended.
-    during: Option<Vec<u8>>,
 }
 
 impl State {
@@ -50,9 +48,8 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message of a server as the client may see it; `None`: not at all. `during` is the client's request it
-    /// came with, if any.
-    pub(super) fn outward(&self, upstream: &Key, message: Message, during: Option<&[u8]>) -> Option<Message> {
+    /// A message of a server as the client may see it; `None`: not at all.
+    pub(super) fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
         match (message.kind(), message.method()) {
             (Kind::Request, _) => {
                 let mut inner = self.lock();
@@ -63,9 +60,7 @@ impl State {
                 inner.last += 1;
                 let ours = inner.last;
                 let id = message.id().unwrap_or_default().to_vec();
-                inner
-                    .asked
-                    .insert(ours, Asked { upstream: *upstream, id, during: during.map(<[u8]>::to_vec) });
+                inner.asked.insert(ours, Asked { upstream: *upstream, id });
                 Some(message.with_id(ours.to_string().as_bytes()))
             }
             (Kind::Notification, method::CANCELLED) => {
@@ -113,9 +108,7 @@ struct Working {
 
 impl Drop for Working {
     fn drop(&mut self) {
-        let mut inner = State::of(&self.session).lock();
-        inner.calls.remove(&self.id);
-        inner.asked.retain(|_, asked| asked.during.as_ref() != Some(&self.id));
+        State::of(&self.session).lock().calls.remove(&self.id);
     }
 }
 
@@ -149,7 +142,7 @@ fn renumbered(messages: Messages, working: Working, key: Key) -> Messages {
     messages
         .filter_map(move |message| {
             let message = match message {
-                Ok(message) => State::of(&working.session).outward(&key, message, Some(&working.id)).map(Ok),
+                Ok(message) => State::of(&working.session).outward(&key, message).map(Ok),
                 Err(failure) => Some(Err(failure)),
             };
             async move { message }
@@ -186,9 +179,9 @@ mod tests {
         Message::parse(&Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
-    fn asks(state: &State, upstream: &Key, id: &str, during: Option<&[u8]>) -> String {
+    fn asks(state: &State, upstream: &Key, id: &str) -> String {
         let request = message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#));
-        let seen = state.outward(upstream, request, during).expect("a request is always passed on");
+        let seen = state.outward(upstream, request).expect("a request is always passed on");
         String::from_utf8(seen.id().unwrap().to_vec()).unwrap()
     }
 
@@ -201,7 +194,7 @@ mod tests {
     #[test]
     fn equal_ids_of_two_servers_are_told_apart() {
         let state = State::default();
-        let (a, b) = (asks(&state, &A, "0", None), asks(&state, &B, "0", None));
+        let (a, b) = (asks(&state, &A, "0"), asks(&state, &B, "0"));
         assert_ne!(a, b);
         assert_eq!(answers(&state, &b), Some((B, "0".to_owned())));
         assert_eq!(answers(&state, &a), Some((A, "0".to_owned())));
@@ -211,26 +204,13 @@ mod tests {
     #[test]
     fn a_client_that_never_answers_loses_the_oldest_requests_not_the_newest() {
         let state = State::default();
-        let first = asks(&state, &A, "\"first\"", None);
+        let first = asks(&state, &A, "\"first\"");
         for _ in 0..OPEN_MAX {
-            asks(&state, &A, "7", None);
+            asks(&state, &A, "7");
         }
-        let last = asks(&state, &A, "\"last\"", None);
+        let last = asks(&state, &A, "\"last\"");
         assert_eq!(answers(&state, &first), None);
         assert_eq!(answers(&state, &last), Some((A, "\"last\"".to_owned())));
         assert!(state.lock().asked.len() < OPEN_MAX);
-    }
-
-    #[test]
-    fn what_a_call_asked_is_forgotten_with_the_call() {
-        let initialize = message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#);
-        let session = Arc::new(Session::new("s".to_owned(), initialize, "2025-11-25", None));
-        let working = Working { session: session.clone(), id: b"5".to_vec() };
-        let state = State::of(&session);
-        let during = asks(state, &A, "0", Some(b"5"));
-        let beside = asks(state, &A, "1", None);
-        drop(working);
-        assert_eq!(answers(state, &during), None);
-        assert_eq!(answers(state, &beside), Some((A, "1".to_owned())));
     }
 }

@@ -227,7 +227,7 @@ impl For {
     /// A message of an upstream as the client may see it.
     fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
         match self {
-            Self::Session(session) => State::of(session).outward(upstream, message, None),
+            Self::Session(session) => State::of(session).outward(upstream, message),
             // The subscription was acknowledged already, by the gateway.
             Self::Listen(_) if message.method() == method::LISTEN_ACKNOWLEDGED => None,
             Self::Listen(_) => Some(message),
