@@ -77,6 +77,9 @@ impl App {
         drop(starting);
         let (config, state_dir) = (args.config.display(), args.state_dir.display());
         tracing::info!(%listen, %admin, %config, %state_dir, version = o1_process::VERSION, "control plane started");
+        if !listen.ip().is_loopback() {
+            tracing::warn!(%listen, "other machines reach this port, unencrypted and unauthenticated");
+        }
         Ok(Self { listen, admin, tasks, readiness, _state: state })
     }
 

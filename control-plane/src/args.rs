@@ -1,6 +1,6 @@
 //! What was typed → what is true, before anything is touched.
 
-use clap::{Parser, error::ErrorKind};
+use clap::{Parser, builder::FalseyValueParser, error::ErrorKind};
 use o1_process::LogFormat;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -25,7 +25,7 @@ pub struct Args {
     pub log_format: LogFormat,
     /// Allow --listen on an address that other machines reach. Nothing is encrypted and nobody is asked who he is:
     /// whoever reaches the port can read the configuration and pose as a node.
-    #[arg(long, env = "O1_INSECURE_LISTEN")]
+    #[arg(long, env = "O1_INSECURE_LISTEN", value_parser = FalseyValueParser::new())]
     pub insecure_listen: bool,
 }
 

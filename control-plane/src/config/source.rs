@@ -255,12 +255,16 @@ impl Source {
             return;
         }
         let path = self.path.display();
-        let version = self.running.as_ref().map(|running| running.revision.version.to_string());
-        if problems.is_empty() {
-            tracing::info!(%path, running = version, "the file is what runs again");
-        } else {
-            let problems = listed(&problems);
-            tracing::warn!(%path, running = version, problems, "configuration refused, keeping what runs");
+        let running = self.running.as_ref().map(|running| running.revision.version.to_string());
+        let listed = listed(&problems);
+        match (problems.is_empty(), running) {
+            (true, running) => tracing::info!(%path, running, "the file is what runs again"),
+            (false, Some(running)) => {
+                tracing::warn!(%path, running, problems = listed, "configuration refused, keeping what runs");
+            }
+            (false, None) => {
+                tracing::warn!(%path, problems = listed, "no configuration yet, nodes keep what they have");
+            }
         }
         self.published.send_modify(|published| {
             published.source.refused_at = (!problems.is_empty()).then_some(now);
@@ -307,4 +311,110 @@ fn listed(problems: &[Problem]) -> String {
 fn not_stored(file: &str, error: &StoreError) -> Problem {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     whole(file, "config-store", &format!("{error}{cause}"), "it is tried again every few seconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fleet::{NodeRecord, NodeUid},
+        store::{Reply, RevisionHeader, Sqlite},
+    };
+    use std::{
+        io,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    /// A store on a disk that can be full.
+    struct Disk {
+        store: Sqlite,
+        full: AtomicBool,
+    }
+
+    impl Store for Disk {
+        fn append_revision(&self, new: NewRevision) -> Reply<'_, RevisionHeader> {
+            if self.full.load(Ordering::SeqCst) {
+                let source = io::Error::from(io::ErrorKind::StorageFull).into();
+                let what = "store the configuration";
+                return Box::pin(async move { Err(StoreError::Failed { what, source }) });
+            }
+            self.store.append_revision(new)
+        }
+
+        fn latest(&self) -> Reply<'_, Option<StoredRevision>> {
+            self.store.latest()
+        }
+
+        fn revision(&self, number: u64) -> Reply<'_, Option<StoredRevision>> {
+            self.store.revision(number)
+        }
+
+        fn revisions(&self, before: Option<u64>, limit: usize) -> Reply<'_, Vec<RevisionHeader>> {
+            self.store.revisions(before, limit)
+        }
+
+        fn nodes(&self) -> Reply<'_, Vec<NodeRecord>> {
+            self.store.nodes()
+        }
+
+        fn remember_node(&self, record: NodeRecord) -> Reply<'_, ()> {
+            self.store.remember_node(record)
+        }
+
+        fn forget_node(&self, uid: NodeUid) -> Reply<'_, ()> {
+            self.store.forget_node(uid)
+        }
+    }
+
+    fn revision(source: &Source) -> Option<u64> {
+        source.published.borrow().running.as_ref().map(|running| running.version.revision)
+    }
+
+    fn rules(source: &Source) -> Vec<&'static str> {
+        source.published.borrow().source.problems.iter().map(|problem| problem.rule).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_published_that_could_not_be_stored_and_it_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("only1.yaml");
+        let write = |port: u16| {
+            let text = format!("upstreams:\n  a:\n    primary: [{{url: 'http://127.0.0.1:{port}/mcp'}}]\n");
+            fs::write(&path, text).unwrap();
+        };
+        let store = Sqlite::open(&dir.path().join("store.db")).unwrap();
+        let disk = Arc::new(Disk { store, full: AtomicBool::new(false) });
+        write(1);
+        let floor = watch::Sender::new(0);
+        let mut source = Source::open(path.clone(), disk.clone(), floor.subscribe()).await.unwrap();
+        assert_eq!((revision(&source), rules(&source)), (Some(1), vec![]));
+
+        disk.full.store(true, Ordering::SeqCst);
+        write(2);
+        for _ in 0..2 {
+            source.look().await;
+            assert_eq!((revision(&source), rules(&source)), (Some(1), vec!["config-store"]));
+        }
+        disk.full.store(false, Ordering::SeqCst);
+        source.look().await;
+        assert_eq!((revision(&source), rules(&source)), (Some(2), vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_document_that_this_build_reads_differently_is_a_new_revision() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("only1.yaml");
+        let content = b"upstreams:\n  a:\n    primary: [{url: 'http://127.0.0.1:1/mcp'}]\n".to_vec();
+        fs::write(&path, &content).unwrap();
+        let store = Arc::new(Sqlite::open(&dir.path().join("store.db")).unwrap());
+        let digest = crate::config::Digest::new(b"of an earlier build".to_vec());
+        let (source, created_at) = ("file:x".to_owned(), SystemTime::now());
+        let earlier = NewRevision { generation: 3, digest: digest.clone(), content, source, created_at };
+        store.append_revision(earlier).await.unwrap();
+        let floor = watch::Sender::new(0);
+        let source = Source::open(path, store, floor.subscribe()).await.unwrap();
+        let running = source.published.borrow().running.clone().unwrap();
+        assert_eq!((running.version.generation, running.version.revision), (3, 2));
+        assert_ne!(running.version.digest, digest);
+    }
 }

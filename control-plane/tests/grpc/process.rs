@@ -136,6 +136,32 @@ async fn a_wrong_command_line_ends_with_64_and_says_why() {
 }
 
 #[tokio::test]
+async fn every_flag_is_an_environment_variable_too() {
+    let dir = directory(&document(3101));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_o1-control-plane"));
+    command
+        .env_clear()
+        .env("O1_CONFIG", config_in(dir.path()))
+        .env("O1_LISTEN", "0.0.0.0:0")
+        .env("O1_INSECURE_LISTEN", "1")
+        .env("O1_ADMIN", "127.0.0.1:0")
+        .env("O1_STATE_DIR", dir.path().join("state"))
+        .env("O1_LOG_FORMAT", "json")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.path().join("log")).unwrap());
+    let _program = Program { child: command.spawn().unwrap() };
+    let started = eventually(async || {
+        let log = log(dir.path());
+        let line = log.lines().find(|line| line.contains("control plane started"));
+        line.map(str::to_owned).ok_or_else(|| log.clone())
+    })
+    .await;
+    let line: serde_json::Value = serde_json::from_str(&started).expect("a line of JSON");
+    assert!(line["listen"].as_str().unwrap().starts_with("0.0.0.0:"), "{line}");
+    assert_eq!(line["config"], config_in(dir.path()).to_str().unwrap());
+}
+
+#[tokio::test]
 async fn what_cannot_start_ends_with_1_and_says_what_to_do() {
     let dir = directory(&document(3101));
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
