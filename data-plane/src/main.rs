@@ -8,6 +8,10 @@ use o1_data_plane::{
 use o1_process::telemetry::{self, LogFormat};
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
+/// glibc's allocator keeps what a burst of large bodies once cost; this one gives the pages back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The only1 data plane: stands between MCP clients and MCP servers.
 #[derive(Debug, Parser)]
 #[command(name = "o1-data-plane", version, about, max_term_width = 100)]
@@ -53,7 +57,8 @@ fn main() -> ExitCode {
             return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
         }
     };
-    telemetry::init(arguments.log_format, "info");
+    // h2 words a client's misbehaviour as a warning of its own.
+    telemetry::init(arguments.log_format, "info,h2=error");
     match run(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -12,8 +12,6 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// How often a reachable upstream is looked at, to see whether traffic found it unreachable.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long the calls of a removed upstream may take to end before its processes do.
-const RETIRE_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) {
     let (tasks, runtimes, mut plans) = (context.tasks.clone(), runtimes.clone(), context.current.watch());
@@ -44,7 +42,7 @@ pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) 
         }
         stopping.cancelled().await;
         let all = runtimes.take_all();
-        futures_util::future::join_all(all.iter().map(|runtime| end(runtime, RETIRE_WITHIN))).await;
+        futures_util::future::join_all(all.iter().map(end)).await;
     });
 }
 
@@ -52,14 +50,15 @@ fn retire<B: crate::call::Backend>(tasks: &Tasks, runtime: Arc<Runtime<B>>) {
     tracing::info!(upstream = runtime.upstream.name, "upstream removed or changed");
     runtime.retired.cancel();
     tasks.spawn(format!("upstream {} ends", runtime.upstream.name), OnExit::Quiet, async move {
-        end(&runtime, RETIRE_WITHIN).await;
+        end(&runtime).await;
     });
 }
 
-/// Waits until only this reference is left, which calls hold too, and ends the processes.
-async fn end<B: crate::call::Backend>(runtime: &Arc<Runtime<B>>, within: Duration) {
+/// Waits until only this reference is left, as long as a call may take, and ends the processes: calls hold
+/// references too.
+async fn end<B: crate::call::Backend>(runtime: &Arc<Runtime<B>>) {
     runtime.retired.cancel();
-    let deadline = tokio::time::Instant::now() + within;
+    let deadline = tokio::time::Instant::now() + runtime.upstream.timeouts.total;
     while Arc::strong_count(runtime) > 1 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
