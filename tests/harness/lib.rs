@@ -1,6 +1,6 @@
 //! What the tests of the whole are made of: the real binaries as child processes ([`process`], [`planes`]), a
 //! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), the official peers
-//! ([`peers`]) and waiting for values instead of sleeping ([`wait`]).
+//! ([`peers`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
 //!
 //! This crate must never use code of the product: a fault there would hide itself.
 
@@ -10,6 +10,7 @@ pub mod http;
 pub mod mcp;
 pub mod peers;
 pub mod planes;
+pub mod ports;
 pub mod process;
 pub mod wait;
 

@@ -80,11 +80,8 @@ impl Server {
     /// # Panics
     /// It does not start.
     pub async fn everything() -> Self {
-        // It cannot choose a port itself. Between this and its start another process may take the port; it would
-        // then end, and the wait below says so.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("a bound socket has an address");
-        drop(free);
+        // It cannot choose a port itself.
+        let address = crate::ports::lasting();
         let mut process = Process::start("server-everything", &node(), |command| {
             command.arg(node_program("mcp-server-everything")).arg("streamableHttp");
             command.env("PORT", address.port().to_string());

@@ -3,6 +3,7 @@
 use crate::{
     binaries::binary,
     http::Http,
+    ports,
     process::Process,
     wait::{in_time, until, until_true},
 };
@@ -59,7 +60,7 @@ impl ControlPlane {
         std::fs::create_dir(dir.path().join("etc")).expect("the directory is ours");
         std::fs::write(dir.path().join("etc/only1.yaml"), config).expect("the directory is ours");
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (process, listen, admin) = Self::run(dir.path(), any, any).await;
+        let (process, listen, admin) = Self::run(dir.path(), ports::lasting(), any).await;
         Self { process, listen, admin, dir }
     }
 
@@ -76,13 +77,14 @@ impl ControlPlane {
         (process, bound["listen"], bound["admin"])
     }
 
-    /// Starts it again where it was, after its process ended.
+    /// Starts it again where nodes look for it, after its process ended.
     ///
     /// # Panics
     /// It does not start.
     pub async fn restart(&mut self) {
         self.process.kill();
-        (self.process, self.listen, self.admin) = Self::run(self.dir.path(), self.listen, self.admin).await;
+        let any = "127.0.0.1:0".parse().expect("an address");
+        (self.process, self.listen, self.admin) = Self::run(self.dir.path(), self.listen, any).await;
     }
 
     /// The file it watches.
@@ -182,8 +184,8 @@ impl DataPlane {
     /// It does not start.
     pub async fn start_with(control: SocketAddr, node_id: &str, options: Options) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory");
-        let any = "127.0.0.1:0".parse().expect("an address");
-        let (process, listen, admin) = Self::run(state.path(), control, node_id, any, &options).await;
+        let (process, listen, admin) =
+            Self::run(state.path(), control, node_id, ports::lasting(), &options).await;
         Self { process, listen, admin, node_id: node_id.to_owned(), control, state }
     }
 

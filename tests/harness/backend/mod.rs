@@ -145,8 +145,8 @@ impl Backend {
         };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), notifications: broadcast::Sender::new(256) });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let address = crate::ports::lasting();
+        let listener = TcpListener::bind(address).await.expect("the port was free a moment ago");
         let mut this = Self { address, shared, server: None };
         this.serve(listener);
         this.tool("echo", Answer::Echo);
