@@ -86,11 +86,12 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         labels: arguments.labels.into_iter().collect::<BTreeMap<_, _>>(),
         drain: Duration::from_secs(arguments.drain),
     };
-    let ended = calls.block_on(async {
-        let asked = o1_process::signal::terminate();
-        let running = app::start(options, aside.handle()).await?;
-        Ok(running.until_stopped(asked).await)
-    });
+    // Listens for signals from here on, before anybody is told that the node runs.
+    let asked = {
+        let _calls = calls.enter();
+        o1_process::signal::terminate()
+    };
+    let ended = calls.block_on(app::run(options, aside.handle().clone(), asked));
     calls.shutdown_timeout(Duration::from_secs(1));
     aside.shutdown_timeout(Duration::from_secs(1));
     ended

@@ -10,6 +10,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -117,6 +118,26 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         listen,
         admin: admin_address,
     })
+}
+
+/// Starts a node, serves until `asked` and drains; see [`start`] and [`Running::until_stopped`]. Boxed, so that all
+/// of it is compiled here and not once more into each program.
+#[must_use]
+pub fn run(
+    options: Options,
+    aside: Handle,
+    asked: impl Future<Output = ()> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = io::Result<bool>> + Send>> {
+    let asked: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(asked);
+    boxed(options, aside, asked)
+}
+
+fn boxed(
+    options: Options,
+    aside: Handle,
+    asked: Pin<Box<dyn Future<Output = ()> + Send>>,
+) -> Pin<Box<dyn Future<Output = io::Result<bool>> + Send>> {
+    Box::pin(async move { Ok(start(options, &aside).await?.until_stopped(asked).await) })
 }
 
 impl Running {

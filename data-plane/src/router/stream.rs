@@ -148,8 +148,8 @@ impl<N: Upstreams> Feed<N> {
                     if !self.forward(read_messages(reply), &upstream.key).await {
                         return;
                     }
-                    // The stream of a process ends with the process; the next one may offer something else.
-                    missed = !upstream.is_http();
+                    // What it says until the next stream stands, nobody hears.
+                    missed = true;
                 }
                 // It has no such stream: it says nothing beside answers.
                 Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => return,

@@ -1,7 +1,9 @@
 //! Logs: to stderr, as text or JSON, as much as the environment asks for.
 
 use std::{env, fmt, io, io::IsTerminal as _, str::FromStr};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,35 +37,38 @@ impl fmt::Display for LogFormat {
 }
 
 /// Starts logging for the whole process. `O1_LOG`, then `RUST_LOG`, then `default_filter` say what is logged,
-/// in the syntax of `EnvFilter`: `info,o1_data_plane=debug`. Colour only on a terminal and without `NO_COLOR`.
+/// as levels by module: `info,o1_data_plane=debug`. Colour only on a terminal and without `NO_COLOR`.
 ///
 /// A second call changes nothing. A filter that cannot be read is reported and ignored.
 pub fn init(format: LogFormat, default_filter: &str) {
     let (filter, problem) = filter(|name| env::var(name).ok(), default_filter);
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
-    let started = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colour);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let started = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     if let Err(error) = started {
-        tracing::debug!(error, "logging was started before");
+        tracing::debug!(%error, "logging was started before");
     }
     if let Some(problem) = problem {
         tracing::warn!("{problem}");
     }
 }
 
-fn filter(env: impl Fn(&str) -> Option<String>, default: &str) -> (EnvFilter, Option<String>) {
+fn filter(env: impl Fn(&str) -> Option<String>, default: &str) -> (Targets, Option<String>) {
     let asked = ["O1_LOG", "RUST_LOG"]
         .into_iter()
         .find_map(|name| Some((name, env(name).filter(|text| !text.trim().is_empty())?)));
-    let Some((name, text)) = asked else { return (EnvFilter::new(default), None) };
-    match EnvFilter::try_new(&text) {
+    let default_filter = || default.parse().expect("our own filter is one");
+    let Some((name, text)) = asked else { return (default_filter(), None) };
+    match text.parse() {
         Ok(filter) => (filter, None),
         Err(error) => {
+            let error: tracing_subscriber::filter::ParseError = error;
             let problem = format!("{name} is not a log filter ({error}), logging `{default}` instead");
-            (EnvFilter::new(default), Some(problem))
+            (default_filter(), Some(problem))
         }
     }
 }

@@ -93,11 +93,12 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
             &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
         ));
     }
-    if !modern && received.method == "initialize" {
+    let first = !modern && received.method == "initialize";
+    if first && !shared.state().answers.contains_key("initialize") {
         return Some(initialize(&parsed, id.as_deref().unwrap_or("null"), &shared));
     }
     let session = received.header("mcp-session-id");
-    if !modern && session.is_empty() {
+    if !modern && !first && session.is_empty() {
         let error = r#"{"code":-32000,"message":"no session"}"#;
         return Some(json(
             400,
@@ -105,7 +106,7 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
             &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
         ));
     }
-    if !modern && !shared.state().sessions.contains(session) {
+    if !modern && !first && !shared.state().sessions.contains(session) {
         let error = r#"{"code":-32001,"message":"session not found"}"#;
         return Some(json(
             404,
