@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::timeout;
+use tracing_subscriber::{Layer as _, layer::SubscriberExt as _};
 
 /// One life of a node.
 struct Running {
@@ -128,12 +129,10 @@ impl io::Write for Log {
 impl Log {
     fn capture(&self) -> tracing::subscriber::DefaultGuard {
         let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_env_filter("off,o1_data_plane=debug")
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || log.clone());
+        let ours =
+            tracing_subscriber::filter::Targets::new().with_target("o1_data_plane", tracing::Level::DEBUG);
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(lines.with_filter(ours)))
     }
 
     fn text(&self) -> String {
