@@ -89,7 +89,7 @@ fn run(arguments: Arguments) -> io::Result<bool> {
     // Listens for signals from here on, before anybody is told that the node runs.
     let asked = {
         let _calls = calls.enter();
-        o1_process::signal::terminate()
+        Box::pin(o1_process::signal::terminate())
     };
     let ended = calls.block_on(app::run(options, aside.handle().clone(), asked));
     calls.shutdown_timeout(Duration::from_secs(1));

@@ -120,6 +120,12 @@ impl Plan {
         self.by_name.get(name).and_then(|at| self.upstreams.get(*at))
     }
 
+    /// The upstream with this key, if this plan serves it.
+    #[must_use]
+    pub fn by_key(&self, key: &Key) -> Option<&Arc<Upstream>> {
+        self.upstreams.iter().find(|one| one.key == *key)
+    }
+
     /// True when this plan still serves exactly this upstream.
     #[must_use]
     pub fn serves(&self, upstream: &Upstream) -> bool {

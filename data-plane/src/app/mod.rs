@@ -126,15 +126,6 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
 pub fn run(
     options: Options,
     aside: Handle,
-    asked: impl Future<Output = ()> + Send + 'static,
-) -> Pin<Box<dyn Future<Output = io::Result<bool>> + Send>> {
-    let asked: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(asked);
-    boxed(options, aside, asked)
-}
-
-fn boxed(
-    options: Options,
-    aside: Handle,
     asked: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> Pin<Box<dyn Future<Output = io::Result<bool>> + Send>> {
     Box::pin(async move { Ok(start(options, &aside).await?.until_stopped(asked).await) })

@@ -20,13 +20,9 @@ pub const SET_LEVEL: &str = "logging/setLevel";
 pub const CANCELLED: &str = "notifications/cancelled";
 pub const PROGRESS: &str = "notifications/progress";
 pub const MESSAGE: &str = "notifications/message";
-pub const RESOURCES_UPDATED: &str = "notifications/resources/updated";
 pub const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
 pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
-pub const ROOTS_LIST: &str = "roots/list";
-pub const SAMPLING: &str = "sampling/createMessage";
-pub const ELICITATION: &str = "elicitation/create";
 
 /// Which member of `params` the `Mcp-Name` header of a modern request repeats (2026-07-28, Streamable HTTP).
 #[must_use]

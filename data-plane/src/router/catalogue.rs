@@ -81,7 +81,7 @@ impl Catalogue {
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         lists.insert((upstream.key, method), list.clone());
         if lists.len() > plan.upstreams.len() * 4 {
-            lists.retain(|(key, _), _| plan.upstreams.iter().any(|one| one.key == *key));
+            lists.retain(|(key, _), _| plan.by_key(key).is_some());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Legacy calls on the aggregated route.
 
-use super::{Router, by_key, capabilities, only, requests};
+use super::{Router, capabilities, only, requests};
 use crate::{
     call::{Ask, Call, Reply, Session, Upstreams, read_response},
     failure::{Failure, Kind},
@@ -135,7 +135,7 @@ impl<N: Upstreams> Router<N> {
             method::CANCELLED => requests::cancelled(call, session, message).into_iter().collect(),
             method::PROGRESS => {
                 let waiting = requests::State::of(session).waiting();
-                waiting.iter().filter_map(|key| by_key(&call.plan, key)).collect()
+                waiting.iter().filter_map(|key| call.plan.by_key(key).cloned()).collect()
             }
             _ => call.plan.upstreams.clone(),
         };

@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     failure::{Failure, Kind},
     mcp::{Message, method},
-    plan::{Key, Plan, Upstream},
+    plan::{Plan, Upstream},
 };
 use catalogue::Catalogue;
 use std::sync::Arc;
@@ -151,9 +151,4 @@ fn only(call: &Call, message: &Message) -> Result<Arc<Upstream>, Failure> {
             format!("Method not found: {} (on this route no upstream can be told from it)", message.method()),
         )),
     }
-}
-
-/// The upstream with this key, if the plan still serves it.
-fn by_key(plan: &Plan, key: &Key) -> Option<Arc<Upstream>> {
-    plan.upstreams.iter().find(|one| one.key == *key).cloned()
 }

@@ -1,7 +1,6 @@
 //! Requests that servers send to a client: their ids are each server's own, so on a stream that many share
 //! they get ids of the gateway, and the client's answers find their way back.
 
-use super::by_key;
 use crate::{
     call::{Call, Messages, Session, Upstreams},
     failure::Failure,
@@ -157,14 +156,14 @@ pub(super) fn answered(
     response: &Message,
 ) -> Option<(Arc<Upstream>, Message)> {
     let (key, response) = State::of(session).inward(response)?;
-    Some((by_key(&call.plan, &key)?, response))
+    Some((call.plan.by_key(&key).cloned()?, response))
 }
 
 /// The upstream that a client's `notifications/cancelled` concerns.
 pub(super) fn cancelled(call: &Call, session: &Session, notification: &Message) -> Option<Arc<Upstream>> {
     let at: json::Span = notification.param(&["requestId"]).ok().flatten()?;
     let key = State::of(session).worker_of(&notification.bytes()[at])?;
-    by_key(&call.plan, &key)
+    call.plan.by_key(&key).cloned()
 }
 
 #[cfg(test)]

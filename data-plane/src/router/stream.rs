@@ -117,7 +117,7 @@ impl<N: Upstreams> Feed<N> {
     fn follow(&mut self, plan: &Arc<Plan>, sources: &mut HashMap<Key, AbortOnDrop>) -> bool {
         self.call.plan = plan.clone();
         let before = sources.len();
-        sources.retain(|key, _| plan.upstreams.iter().any(|one| one.key == *key));
+        sources.retain(|key, _| plan.by_key(key).is_some());
         let mut changed = sources.len() != before;
         for upstream in &plan.upstreams {
             if let Entry::Vacant(vacant) = sources.entry(upstream.key) {

@@ -81,7 +81,7 @@ impl<N: Handle> Sessions<N> {
         session.ended.cancel();
         let route = match session.upstream {
             None => Route::All,
-            Some(key) => match plan.upstreams.iter().find(|one| one.key == key) {
+            Some(key) => match plan.by_key(&key) {
                 Some(upstream) => Route::One(upstream.clone()),
                 None => return, // its upstream is gone, and with it the upstream's session
             },
