@@ -21,4 +21,7 @@ pub mod current;
 pub mod failure;
 pub mod mcp;
 pub mod metrics;
+pub mod pattern;
 pub mod plan;
+pub mod principal;
+pub mod seal;

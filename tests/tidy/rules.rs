@@ -21,7 +21,8 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 7] = ["plan", "current", "call", "failure", "context", "mcp", "metrics"];
+const LEAVES: [&str; 10] =
+    ["plan", "current", "call", "failure", "context", "mcp", "metrics", "pattern", "principal", "seal"];
 
 /// Every rule.
 pub const RULES: &[Rule] = &[

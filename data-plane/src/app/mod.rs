@@ -63,6 +63,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     let (writer, reader) = current::cell();
     let tasks = Tasks::new();
     let context = Context {
+        keyring: crate::seal::Keyring::local(),
         current: reader,
         metrics: Arc::new(Metrics::default()),
         tasks: tasks.clone(),

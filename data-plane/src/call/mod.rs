@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     mcp::Message,
     plan::{Plan, Upstream},
+    principal::Principal,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::{future::Future, sync::Arc};
@@ -25,7 +26,9 @@ pub struct Call {
     pub plan: Arc<Plan>,
     /// Which address it came in on.
     pub route: Route,
-    /// Who asks, in which era.
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// In which era, and in which session.
     pub caller: Caller,
     /// What for.
     pub ask: Ask,
@@ -42,7 +45,7 @@ pub enum Route {
     One(Arc<Upstream>),
 }
 
-/// Who asks.
+/// In which era a client asks.
 #[derive(Debug, Clone)]
 pub enum Caller {
     /// Revision 2026-07-28: all there is to know stands in the message.

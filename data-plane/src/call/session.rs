@@ -1,11 +1,11 @@
 //! A legacy client session, as every layer of the path sees it.
 
-use crate::{mcp::Message, plan::Key};
+use crate::{mcp::Message, plan::Key, principal::Principal};
 use std::{
     any::Any,
     fmt,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,8 @@ pub type SessionId = String;
 pub struct Session {
     /// What the client sends back with each request.
     pub id: SessionId,
+    /// Whose session it is; to anybody else it does not exist.
+    pub principal: Arc<Principal>,
     /// The client's `initialize` request, replayed whenever an upstream session is opened.
     pub initialize: Message,
     /// The negotiated protocol revision.
@@ -38,9 +40,16 @@ pub struct Session {
 impl Session {
     /// A new session, used now.
     #[must_use]
-    pub fn new(id: SessionId, initialize: Message, version: &'static str, upstream: Option<Key>) -> Self {
+    pub fn new(
+        id: SessionId,
+        principal: Arc<Principal>,
+        initialize: Message,
+        version: &'static str,
+        upstream: Option<Key>,
+    ) -> Self {
         Self {
             id,
+            principal,
             initialize,
             version,
             upstream,

@@ -11,6 +11,7 @@ use crate::{
     failure::{Failure, Kind},
     mcp::{self, Era, Message, era, header as mcp_header, message::Invalid, rpc},
     plan::Plan,
+    principal::Principal,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -117,7 +118,8 @@ impl<H: Handle> Service<H> {
         let route = route(parts.uri.path(), &plan)?;
         let asked = asked(&ask, era);
         let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
-        let call = Call { plan, route, caller, ask, headers: parts.headers };
+        let principal = Principal::anonymous();
+        let call = Call { plan, route, principal, caller, ask, headers: parts.headers };
         Ok(match self.path.handle(call).await {
             Ok(reply) => respond::reply(reply, &asked).await,
             Err(failure) => {

@@ -87,7 +87,8 @@ impl<N: Handle> Sessions<N> {
             },
         };
         let caller = Caller::Legacy(Some(session.clone()));
-        let call = Call { plan: plan.clone(), route, caller, ask: Ask::End, headers: http::HeaderMap::new() };
+        let (principal, headers) = (session.principal.clone(), http::HeaderMap::new());
+        let call = Call { plan: plan.clone(), route, principal, caller, ask: Ask::End, headers };
         let limit = Duration::from_secs(5);
         if tokio::time::timeout(limit, self.next.handle(call)).await.is_err() {
             tracing::debug!("an upstream did not confirm the end of a session in time");
@@ -153,7 +154,8 @@ impl<N: Handle> Sessions<N> {
             Route::One(upstream) => Some(upstream.key),
         };
         let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
-        let session = Arc::new(Session::new(table::mint(), kept(message)?, version, upstream));
+        let session =
+            Arc::new(Session::new(table::mint(), call.principal.clone(), kept(message)?, version, upstream));
         call.caller = Caller::Legacy(Some(session.clone()));
         let mut reply = self.next.handle(call).await?;
         // A server behind a transparent route decides itself whether it has sessions.
@@ -186,7 +188,7 @@ impl<N: Handle> Sessions<N> {
             Route::All => session.upstream.is_none(),
             Route::One(upstream) => session.upstream == Some(upstream.key),
         };
-        if fits { Ok(session) } else { Err(unknown()) }
+        if fits && session.principal.id == call.principal.id { Ok(session) } else { Err(unknown()) }
     }
 }
 
