@@ -1,6 +1,6 @@
 //! What a layer is given at birth.
 
-use crate::{current, metrics::Metrics, seal::Keyring};
+use crate::{current, logs::Logs, metrics::Metrics, seal::Keyring};
 use o1_process::{Readiness, Tasks};
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,6 +11,8 @@ pub struct Context {
     pub current: current::Reader,
     /// Every number.
     pub metrics: Arc<Metrics>,
+    /// What child processes wrote to stderr.
+    pub logs: Arc<Logs>,
     /// What tokens for clients are sealed with.
     pub keyring: Arc<Keyring>,
     /// Where tasks are spawned, and who says that the process stops.

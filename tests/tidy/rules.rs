@@ -21,8 +21,19 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 10] =
-    ["plan", "current", "call", "failure", "context", "mcp", "metrics", "pattern", "principal", "seal"];
+const LEAVES: [&str; 11] = [
+    "plan",
+    "current",
+    "call",
+    "failure",
+    "context",
+    "logs",
+    "mcp",
+    "metrics",
+    "pattern",
+    "principal",
+    "seal",
+];
 
 /// Every rule.
 pub const RULES: &[Rule] = &[

@@ -66,6 +66,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         keyring: crate::seal::Keyring::local(),
         current: reader,
         metrics: Arc::new(Metrics::default()),
+        logs: Arc::default(),
         tasks: tasks.clone(),
         readiness: Readiness::new(),
         // By this name rather than by path: the file may be replaced while we run.

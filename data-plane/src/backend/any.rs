@@ -53,6 +53,7 @@ impl Connect for Backends {
                     cwd: cwd.clone(),
                     connect: upstream.timeouts.connect,
                     launcher: self.context.launcher.clone(),
+                    log: self.context.logs.of(&upstream.name),
                 };
                 Server::Stdio {
                     supervisor: Supervisor::new(spec, self.context.tasks.clone()),

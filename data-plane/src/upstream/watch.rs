@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) {
     let (tasks, runtimes, mut plans) = (context.tasks.clone(), runtimes.clone(), context.current.watch());
-    let stopping = tasks.stopping();
+    let (stopping, logs) = (tasks.stopping(), context.logs.clone());
     context.tasks.spawn("upstreams", OnExit::Shutdown, async move {
         let mut watched = HashSet::new();
         loop {
@@ -35,6 +35,7 @@ pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) 
                     );
                 }
             }
+            logs.prune(|name| plan.upstream(name).is_some());
             tokio::select! {
                 changed = plans.changed() => if changed.is_err() { break },
                 () = stopping.cancelled() => break,

@@ -6,7 +6,7 @@ use super::{
     line::{self, Line},
     outbox::{self, Outbox, Queue},
     process::{self, Pipes, Process},
-    stderr::Stderr,
+    stderr,
 };
 use crate::{
     failure::{Failure, Kind},
@@ -55,7 +55,6 @@ pub(super) enum ServerRequests {
 pub(super) struct Ground {
     pub(super) spec: Spec,
     pub(super) tasks: Tasks,
-    pub(super) stderr: Stderr,
     /// Ends every process.
     pub(super) stop: CancellationToken,
     /// How many run.
@@ -167,12 +166,12 @@ async fn run(ground: &Arc<Ground>, link: &Arc<Link>, mut process: Process, pipes
     let program = ground.spec.command.first().map_or("?", |program| process::program_name(program));
     tracing::info!(upstream = link.name, pid = link.pid, program, era = ?link.era, "server process started");
 
-    let Pipes { stdin, stdout, stderr } = pipes;
+    let Pipes { stdin, stdout, stderr: errors } = pipes;
     let (_reader, output_done) = side(&ground.tasks, link, "stdout", link.clone().read(stdout));
     let (_writer, input_done) = side(&ground.tasks, link, "stdin", link.clone().write(queue, stdin));
     let (_errors, errors_done) = side(&ground.tasks, link, "stderr", {
-        let ground = ground.clone();
-        async move { ground.stderr.read(stderr).await }
+        let (log, pid) = (ground.spec.log.clone(), link.pid);
+        async move { stderr::read(&log, pid, errors).await }
     });
     let fault = |or: Cause| link.fault.get().copied().unwrap_or(or);
     let mut cause = tokio::select! {

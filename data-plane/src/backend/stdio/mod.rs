@@ -25,7 +25,8 @@ pub use conversation::{Conversation, Replies};
 pub use process::{EXEC_CHILD, exec_child, exec_exit_code};
 pub use supervisor::Supervisor;
 
-use std::{path::PathBuf, time::Duration};
+use crate::logs::Log;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// What to run. No `Debug`: `env` holds resolved secrets.
 #[derive(Clone)]
@@ -42,4 +43,6 @@ pub struct Spec {
     pub connect: Duration,
     /// Our own binary, which runs the command as [`exec_child`] so that it dies with us. `None`: run it directly.
     pub launcher: Option<PathBuf>,
+    /// Where its stderr goes.
+    pub log: Arc<Log>,
 }

@@ -7,7 +7,6 @@ use super::{
     handshake,
     link::{self, Ground, ServerRequests},
     restart::Pace,
-    stderr::Stderr,
 };
 use crate::{
     failure::{Failure, Kind},
@@ -98,13 +97,7 @@ impl Supervisor {
     /// A supervisor that runs nothing yet.
     #[must_use]
     pub fn new(spec: Spec, tasks: Tasks) -> Arc<Self> {
-        let ground = Ground {
-            spec,
-            tasks,
-            stderr: Stderr::default(),
-            stop: CancellationToken::new(),
-            running: watch::Sender::new(0),
-        };
+        let ground = Ground { spec, tasks, stop: CancellationToken::new(), running: watch::Sender::new(0) };
         let (legacy, modern) = (Slot::new(), Slot::new());
         Arc::new(Self { inner: Arc::new(Inner { ground: Arc::new(ground), legacy, modern }) })
     }
@@ -152,12 +145,6 @@ impl Supervisor {
         self.inner.ground.stop.cancel();
         let mut running = self.inner.ground.running.subscribe();
         let _ = timeout(END_MAX, running.wait_for(|count| *count == 0)).await;
-    }
-
-    /// The last lines that processes of this endpoint wrote to stderr, oldest first.
-    #[must_use]
-    pub fn stderr_tail(&self) -> Vec<String> {
-        self.inner.ground.stderr.tail()
     }
 
     /// How many processes run.

@@ -75,9 +75,13 @@ async fn a_response_that_is_none_fails_its_call_and_no_other() {
 
 #[tokio::test]
 async fn garbage_on_stdout_is_skipped_and_stderr_is_kept() {
-    let (supervisor, conversation) = legacy().await;
+    let spec = python("legacy", &[]);
+    let log = spec.log.clone();
+    let supervisor = supervise(spec);
+    let conversation = supervisor.shared(Era::Legacy).await.unwrap();
     assert_eq!(ask(&conversation, "1", "noise", "{}").await, r#"{"jsonrpc": "2.0", "id": 1, "result": {}}"#);
-    until("the line on stderr", || supervisor.stderr_tail() == ["a line on stderr"]).await;
+    until("the line on stderr", || said(&log) == ["a line on stderr"]).await;
+    assert_eq!(log.tail()[0].pid, conversation.pid());
 }
 
 #[tokio::test]

@@ -305,9 +305,10 @@ async fn a_server_sees_its_own_variables_and_none_of_ours() {
     let mut spec = shell(r#"echo "[$TOKEN] [$CARGO_MANIFEST_DIR] [$(pwd)]" >&2; exit 1"#);
     spec.env.push(("TOKEN".to_owned(), "t0p".to_owned()));
     spec.cwd = Some("/".into());
+    let log = spec.log.clone();
     let supervisor = supervise(spec);
     soon(supervisor.shared(Era::Legacy)).await.unwrap_err();
-    assert_eq!(supervisor.stderr_tail(), ["[t0p] [] [/]"]);
+    assert_eq!(said(&log), ["[t0p] [] [/]"]);
 }
 
 /// In a container the data plane may be process 1, which inherits the orphans of its servers.

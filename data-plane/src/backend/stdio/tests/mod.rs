@@ -6,6 +6,7 @@ mod life;
 use super::{Conversation, Replies, Spec, Supervisor};
 use crate::{
     failure::Failure,
+    logs::Log,
     mcp::{Message, message::Kind},
 };
 use bytes::Bytes;
@@ -33,7 +34,20 @@ fn quick(starts: &str, discover: &str) -> Spec {
 }
 
 fn spec(command: Vec<String>) -> Spec {
-    Spec { name: "tested".to_owned(), command, env: Vec::new(), cwd: None, connect: LIMIT, launcher: None }
+    Spec {
+        name: "tested".to_owned(),
+        command,
+        env: Vec::new(),
+        cwd: None,
+        connect: LIMIT,
+        launcher: None,
+        log: Arc::default(),
+    }
+}
+
+/// What was written to stderr.
+fn said(log: &Log) -> Vec<String> {
+    log.tail().into_iter().map(|line| line.text).collect()
 }
 
 fn supervise(spec: Spec) -> Arc<Supervisor> {
