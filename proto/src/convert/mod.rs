@@ -1,5 +1,6 @@
 //! Wire ↔ model. Into the wire cannot fail; out of it every problem is collected, none guessed away.
 
+mod auth;
 mod clients;
 mod time;
 mod upstream;
@@ -24,6 +25,7 @@ pub fn encode(fleet: &Fleet) -> Vec<Resource> {
         .collect();
     resources.sort_by(|a, b| key_name(a).cmp(key_name(b)));
     resources.push(resource(ResourceKind::Clients, "clients", &clients::encode(&fleet.clients)));
+    resources.extend(auth::encode(&fleet.auth).map(|auth| resource(ResourceKind::Auth, "auth", &auth)));
     resources
 }
 
@@ -49,6 +51,11 @@ pub fn decode(resources: &[Resource]) -> Result<Fleet, Vec<Rejection>> {
             Ok(ResourceKind::Clients) => {
                 if let Some(found) = clients::decode(&mut at, &resource.payload) {
                     fleet.clients = found;
+                }
+            }
+            Ok(ResourceKind::Auth) => {
+                if let Some(found) = auth::decode(&mut at, &resource.payload) {
+                    fleet.auth = found;
                 }
             }
             Ok(ResourceKind::Unspecified) | Err(_) => {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::model::{Backup, Clients, Endpoint, EndpointKind, Processes, Reference, Timeouts, Upstream};
+use crate::model::{
+    Algorithm, Auth, Backup, ClaimRule, Clients, Endpoint, EndpointKind, Grant, Jwt, KeySource, Processes,
+    Reference, Required, StaticToken, Timeouts, TokenHash, Upstream,
+};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -20,6 +23,37 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     (prop_oneof![http, stdio], 1_u32..9).prop_map(|(kind, weight)| Endpoint { kind, weight })
 }
 
+/// One of each kind, by chance.
+fn auth(chance: u64) -> Auth {
+    let rule = ClaimRule {
+        claim: "scope".into(),
+        values: vec!["read".into()],
+        grant: Grant { deny: vec!["rm_*".into()], ..Grant::default() },
+    };
+    let jwt = |jwks| Jwt {
+        issuer: "https://login.example".into(),
+        audience: vec!["a".into()],
+        jwks,
+        algorithms: Algorithm::USUAL.to_vec(),
+        clock_skew: Duration::from_secs(chance % 3),
+        rules: vec![rule],
+    };
+    let byte = u8::try_from(chance % 256).unwrap();
+    let tokens = [TokenHash::Blake3([byte; 32]), TokenHash::Sha256([byte; 32])];
+    let tokens = tokens.map(|hash| StaticToken { name: format!("t{byte}"), hash, grant: Grant::default() });
+    let required = match chance % 4 {
+        0 => return Auth::Loopback,
+        1 => return Auth::Open,
+        2 => Required { tokens: tokens.to_vec(), ..Required::default() },
+        _ => Required {
+            resource: Some("https://mcp.example".into()),
+            tokens: Vec::new(),
+            jwt: Some(jwt(KeySource::File("/jwks".into()))),
+        },
+    };
+    Auth::Required(Box::new(required))
+}
+
 fn fleet() -> impl Strategy<Value = Fleet> {
     let endpoints = || proptest::collection::vec(endpoint(), 1..3);
     let backup =
@@ -38,6 +72,7 @@ fn fleet() -> impl Strategy<Value = Fleet> {
         |(upstreams, max_body_bytes)| Fleet {
             upstreams: upstreams.into_iter().map(|(name, one)| Upstream { name, ..one }).collect(),
             clients: Clients { max_body_bytes, ..Clients::default() },
+            auth: auth(max_body_bytes),
         },
     )
 }

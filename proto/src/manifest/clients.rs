@@ -1,18 +1,18 @@
 //! `clients`: what clients may do, on every route.
 
 use super::{
-    keys, path,
+    auth, keys, path,
     reader::Field,
     rules::{self, Rule},
 };
-use crate::model::Clients;
+use crate::model::{Auth, Clients};
 use http::uri::{Authority, Scheme};
 use std::time::Duration;
 
 const SMALLEST_BODY: u64 = 1 << 10;
 const LARGEST_BODY: u64 = 1 << 30;
 
-pub(super) fn read(field: Field<'_>) -> Clients {
+pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) {
     let default = Clients::default();
     let map = field.section(&keys::CLIENTS);
     if let Some(field) = map.get("failover_metadata") {
@@ -23,7 +23,8 @@ pub(super) fn read(field: Field<'_>) -> Clients {
         Some(field) => field.list(hint).iter().filter_map(|item| text(item, rule, normal)).collect(),
         None => Vec::new(),
     };
-    Clients {
+    let auth = map.get("auth").map(|field| auth::read(field, names)).unwrap_or_default();
+    let clients = Clients {
         origins: texts("origins", &rules::CLIENT_ORIGIN, "such as `[\"https://app.example\"]`", origin),
         hosts: texts("hosts", &rules::CLIENT_HOST, "such as `[mcp.example]`", host),
         max_body_bytes: map
@@ -38,7 +39,8 @@ pub(super) fn read(field: Field<'_>) -> Clients {
             .get("max_sessions")
             .and_then(|field| field.number(&rules::CLIENT_LIMIT, 1..=u32::MAX))
             .unwrap_or(default.max_sessions),
-    }
+    };
+    (clients, auth)
 }
 
 fn text(

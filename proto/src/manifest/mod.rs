@@ -4,6 +4,7 @@
 //! of keys (`keys`), and every problem is collected on the way (`report`). Touches no disk, no clock; never
 //! panics, whatever the bytes; never puts a value of `headers` or `env` into a message.
 
+mod auth;
 mod balance;
 mod cache;
 mod clients;
@@ -72,6 +73,7 @@ fn fleet(root: &Field<'_>) -> Fleet {
         let hint = "such as `upstreams: {weather: {primary: [{url: …}]}}`";
         root.report.warning(&rules::NO_UPSTREAMS, place, "upstreams", "nothing is served", hint);
     }
+    let servers: Vec<_> = map.get("servers").iter().flat_map(Field::keys).collect();
     if let Some(field) = map.get("servers") {
         servers::read(&field, &names);
     }
@@ -81,10 +83,9 @@ fn fleet(root: &Field<'_>) -> Fleet {
     if let Some(field) = map.get("batching") {
         cache::read_batching(field);
     }
-    Fleet {
-        upstreams: upstreams.map(|field| upstream::read(&field)).unwrap_or_default(),
-        clients: map.get("clients").map(clients::read).unwrap_or_default(),
-    }
+    let known = auth::Names { servers: &servers, upstreams: &names };
+    let (clients, auth) = map.get("clients").map(|field| clients::read(field, known)).unwrap_or_default();
+    Fleet { upstreams: upstreams.map(|field| upstream::read(&field)).unwrap_or_default(), clients, auth }
 }
 
 #[cfg(test)]

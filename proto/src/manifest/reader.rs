@@ -246,6 +246,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Not a mapping; that has been said.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.wrong
+    }
+
     /// The value of a key, when the document has it.
     pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
         debug_assert!(self.section.key(name).is_some(), "`{name}` is not in the table of keys");

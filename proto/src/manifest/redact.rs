@@ -13,7 +13,7 @@ const QUOTED: &str = "\"<redacted>\"";
 const NOT_SHOWN: &str =
     "# The document is not shown: it cannot be read, so its secrets cannot be told from the rest.\n";
 
-/// Replaces every literal value of a `headers` or `env` mapping by `"<redacted>"`, in a block by `<redacted>`.
+/// Replaces every hash of a token and every literal value of a `headers` or `env` mapping by `"<redacted>"`, in a block by `<redacted>`.
 /// References (`env:`, `file:`) and empty values stay. Of a document that cannot be read nothing is shown but a
 /// comment that says so.
 #[must_use]
@@ -45,7 +45,8 @@ fn find(node: &Node, free: bool, secrets: &mut Vec<Node>) {
         Value::Map(entries) => {
             for entry in entries {
                 match entry.key.as_str() {
-                    "headers" | "env" if !free => literals(&entry.node, secrets),
+                    // A hash of a token says nothing, unless the token was easy to guess.
+                    "headers" | "env" | "blake3" | "sha256" if !free => literals(&entry.node, secrets),
                     "upstreams" | "servers" | "tools" if !free => find(&entry.node, true, secrets),
                     _ => find(&entry.node, false, secrets),
                 }

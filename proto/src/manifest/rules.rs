@@ -153,5 +153,10 @@ rules! {
 
     CLIENT_ORIGIN "client-origin" Clients "An origin is `scheme://host`, `scheme://host:port` or `scheme://host:*`.";
     CLIENT_HOST "client-host" Clients "A host is a name or an address, without scheme, port and path.";
+    CLIENT_AUTH "client-auth" Clients "`auth` is `none`, or lists tokens, or describes an issuer of JSON Web Tokens.";
+    CLIENT_TOKEN "client-token" Clients "A token has a name of its own, spelled like an upstream's, and one hash, `blake3` or `sha256`, of 64 hexadecimal digits.";
+    CLIENT_RESOURCE "client-resource" Clients "`resource` is `https://host` or `https://host:port` (or `http://`), without a path.";
+    CLIENT_JWT "client-jwt" Clients "An issuer has keys in a file, at an `https` URL or at an `http` URL on loopback; known signatures; and an `audience`, or a `resource` beside it.";
+    CLIENT_ACCESS "client-access" Clients "Access names servers and upstreams that exist, or patterns; patterns, claims and values are not empty.";
     CLIENT_METADATA "client-metadata" Clients "`failover_metadata` is `always`, `during-failover` or `never`.";
 }

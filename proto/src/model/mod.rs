@@ -1,7 +1,9 @@
 //! What a configuration means, once every rule has been checked: plain values, no protobuf, no YAML.
 
+mod auth;
 mod reference;
 
+pub use auth::{Algorithm, Auth, ClaimRule, Grant, Jwt, KeySource, Required, StaticToken, TokenHash};
 pub use reference::Reference;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -13,6 +15,8 @@ pub struct Fleet {
     pub upstreams: Vec<Upstream>,
     /// What clients may do.
     pub clients: Clients,
+    /// Who may be one.
+    pub auth: Auth,
 }
 
 /// One logical MCP server.

@@ -3,7 +3,8 @@
 use super::said;
 use crate::manifest::parse;
 use crate::model::{
-    Backup, Clients, Endpoint, EndpointKind, Fleet, Processes, Reference, Timeouts, Upstream,
+    Algorithm, Auth, Backup, ClaimRule, Clients, Endpoint, EndpointKind, Fleet, Grant, Jwt, KeySource,
+    Processes, Reference, Required, StaticToken, Timeouts, TokenHash, Upstream,
 };
 use std::{fs, path::Path, time::Duration};
 
@@ -67,7 +68,65 @@ fn the_full_example_means_what_it_says() {
         timeouts: Timeouts::default(),
     };
     let clients = Clients { origins: vec!["http://localhost:*".into()], ..Clients::default() };
-    assert_eq!(fleet(text), Fleet { upstreams: vec![files, weather], clients });
+    let found = fleet(text);
+    assert_eq!(found.auth, full_auth());
+    assert_eq!(found, Fleet { upstreams: vec![files, weather], clients, auth: full_auth() });
+}
+
+fn full_auth() -> Auth {
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let rule = |claim: &str, value: &str, allow: &str| ClaimRule {
+        claim: claim.into(),
+        values: list(&[value]),
+        grant: Grant { allow: list(&[allow]), ..Grant::default() },
+    };
+    Auth::Required(Box::new(Required {
+        resource: Some("https://mcp.example".into()),
+        tokens: vec![StaticToken {
+            name: "ci".into(),
+            hash: TokenHash::Blake3(*blake3::hash(b"test").as_bytes()),
+            grant: Grant {
+                servers: list(&["coding"]),
+                upstreams: list(&["files"]),
+                allow: list(&["read_*"]),
+                deny: list(&["files__read_secret*"]),
+            },
+        }],
+        jwt: Some(Jwt {
+            issuer: "https://login.example/realms/agents".into(),
+            audience: list(&["https://mcp.example/mcp"]),
+            jwks: KeySource::Url("https://login.example/realms/agents/certs".parse().expect("a URL")),
+            algorithms: vec![Algorithm::RS256, Algorithm::ES256],
+            clock_skew: Duration::from_secs(60),
+            rules: vec![rule("scope", "mcp:read", "read_*"), rule("groups", "platform", "*")],
+        }),
+    }))
+}
+
+#[test]
+fn who_may_use_the_gateway_is_nobody_elses_guess() {
+    assert_eq!(fleet("{}").auth, Auth::Loopback);
+    assert_eq!(fleet("{clients: {auth: none}}").auth, Auth::Open);
+    let hash = "ab".repeat(32);
+    let Auth::Required(required) =
+        fleet(&format!("{{clients: {{auth: {{tokens: [{{name: a, sha256: {hash}}}]}}}}}}")).auth
+    else {
+        panic!("tokens are required")
+    };
+    assert_eq!(required.tokens[0].hash, TokenHash::Sha256([0xab; 32]));
+    assert_eq!(required.tokens[0].grant, Grant::default(), "no rules: everything");
+    let jwt = "{clients: {auth: {resource: 'https://MCP.example/', jwt: {issuer: i, jwks: 'file:/k'}}}}";
+    let Auth::Required(required) = fleet(jwt).auth else { panic!("tokens are required") };
+    assert_eq!(required.resource.as_deref(), Some("https://mcp.example"));
+    let expected = Jwt {
+        issuer: "i".into(),
+        audience: Vec::new(),
+        jwks: KeySource::File("/k".into()),
+        algorithms: Algorithm::USUAL.to_vec(),
+        clock_skew: Duration::from_secs(60),
+        rules: Vec::new(),
+    };
+    assert_eq!(required.jwt, Some(expected));
 }
 
 #[test]
