@@ -253,7 +253,8 @@ fn rejection(wire: wire::Rejection) -> model::Rejection {
     };
     let resource = wire.resource.map(|key| match key.kind() {
         wire::ResourceKind::Upstream => format!("upstream {}", key.name),
-        wire::ResourceKind::Clients => key.name,
+        wire::ResourceKind::Clients | wire::ResourceKind::Auth => key.name,
+        wire::ResourceKind::Server => format!("server {}", key.name),
         wire::ResourceKind::Unspecified => format!("resource {}", key.name),
     });
     model::Rejection {

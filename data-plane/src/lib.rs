@@ -19,6 +19,7 @@ pub mod call;
 pub mod context;
 pub mod current;
 pub mod failure;
+pub mod inventory;
 pub mod logs;
 pub mod mcp;
 pub mod metrics;

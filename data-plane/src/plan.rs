@@ -5,6 +5,7 @@
 //! nothing changes. A plan never holds connections or processes: those live in the upstream layer, by
 //! [`Upstream::key`], and outlive plans that leave their upstream alone.
 
+use crate::pattern::{Filter, Pattern};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use o1_proto::model::{self, EndpointKind, Fleet, Processes, Reference};
 use std::{
@@ -32,9 +33,32 @@ pub struct Plan {
     pub version: Option<Version>,
     /// Sorted by name.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Everything, at `/mcp`.
+    pub everything: Arc<Server>,
+    /// Virtual servers, at `/mcp/<name>`. Sorted by name.
+    pub servers: Vec<Arc<Server>>,
     /// What clients may do.
     pub clients: model::Clients,
     by_name: HashMap<String, usize>,
+}
+
+/// A selection of upstreams and of what they offer, under the names it has there.
+#[derive(Debug)]
+pub struct Server {
+    /// `None`: the one of everything, at `/mcp`.
+    pub name: Option<String>,
+    /// In the order in which their items are listed.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Tools, by own name or `<upstream>__<own name>`.
+    pub tools: Filter,
+    /// Prompts, by the same names.
+    pub prompts: Filter,
+    /// Resources, by URI.
+    pub resources: Filter,
+    /// Own name or `<upstream>__<own name>` of a tool → its whole name here.
+    pub rename: BTreeMap<String, String>,
+    /// Own name or `<upstream>__<own name>` of a tool → its description here.
+    pub describe: BTreeMap<String, String>,
 }
 
 /// One upstream with everything resolved.
@@ -49,6 +73,10 @@ pub struct Upstream {
     pub primary: Vec<Endpoint>,
     /// See [`model::Timeouts`].
     pub timeouts: model::Timeouts,
+    /// Whether its tools disappear while it cannot be reached.
+    pub hide_unreachable: bool,
+    /// URI prefixes of resources that are its own although it does not list them.
+    pub resources: Vec<String>,
 }
 
 /// Content address of a resolved upstream.
@@ -94,6 +122,8 @@ impl Plan {
         Self {
             version: None,
             upstreams: Vec::new(),
+            everything: Arc::new(Server::everything(&[])),
+            servers: Vec::new(),
             clients: model::Clients::default(),
             by_name: HashMap::new(),
         }
@@ -111,7 +141,20 @@ impl Plan {
             return Err(missing);
         }
         let by_name = upstreams.iter().enumerate().map(|(at, one)| (one.name.clone(), at)).collect();
-        Ok(Self { version: Some(version), upstreams, clients: fleet.clients.clone(), by_name })
+        Ok(Self {
+            version: Some(version),
+            everything: Arc::new(Server::everything(&upstreams)),
+            servers: fleet.servers.iter().map(|one| Arc::new(Server::compile(one, &upstreams))).collect(),
+            upstreams,
+            clients: fleet.clients.clone(),
+            by_name,
+        })
+    }
+
+    /// The virtual server of that name.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&Arc<Server>> {
+        self.servers.iter().find(|one| one.name.as_deref() == Some(name))
     }
 
     /// The upstream of that name.
@@ -133,6 +176,38 @@ impl Plan {
     }
 }
 
+impl Server {
+    fn everything(upstreams: &[Arc<Upstream>]) -> Self {
+        Self {
+            name: None,
+            upstreams: upstreams.to_vec(),
+            tools: Filter::everything(),
+            prompts: Filter::everything(),
+            resources: Filter::everything(),
+            rename: BTreeMap::new(),
+            describe: BTreeMap::new(),
+        }
+    }
+
+    fn compile(model: &model::Server, upstreams: &[Arc<Upstream>]) -> Self {
+        let named = |name: &String| upstreams.iter().find(|one| one.name == *name).cloned();
+        Self {
+            name: Some(model.name.clone()),
+            upstreams: model.upstreams.iter().filter_map(named).collect(),
+            tools: filter(&model.tools),
+            prompts: filter(&model.prompts),
+            resources: filter(&model.resources),
+            rename: model.rename.clone(),
+            describe: model.describe.clone(),
+        }
+    }
+}
+
+fn filter(selection: &model::Selection) -> Filter {
+    let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
+    Filter { allow: patterns(&selection.allow), deny: patterns(&selection.deny) }
+}
+
 impl Upstream {
     fn compile(model: &model::Upstream, missing: &mut Vec<Missing>) -> Self {
         let mut at = Resolver { upstream: &model.name, missing, hasher: blake3::Hasher::new() };
@@ -149,6 +224,8 @@ impl Upstream {
             prefix,
             primary,
             timeouts: model.timeouts,
+            hide_unreachable: model.unreachable_tools == model::UnreachableTools::Hide,
+            resources: model.resources.clone(),
         }
     }
 
@@ -257,6 +334,8 @@ mod tests {
             backup: None,
             headers: [("authorization".to_owned(), token.clone())].into(),
             timeouts: Timeouts::default(),
+            unreachable_tools: model::UnreachableTools::Keep,
+            resources: Vec::new(),
         };
         Fleet { upstreams: vec![upstream("a"), upstream("b")], ..Fleet::default() }
     }

@@ -207,6 +207,8 @@ fn rejection(rejection: wire::Rejection) -> Rejection {
         kind: match wire::ResourceKind::try_from(key.kind) {
             Ok(wire::ResourceKind::Upstream) => ResourceKind::Upstream,
             Ok(wire::ResourceKind::Clients) => ResourceKind::Clients,
+            Ok(wire::ResourceKind::Server) => ResourceKind::Server,
+            Ok(wire::ResourceKind::Auth) => ResourceKind::Auth,
             Ok(wire::ResourceKind::Unspecified) | Err(_) => ResourceKind::Other(key.kind),
         },
         name: text(key.name),

@@ -233,6 +233,8 @@ fn rejection(rejection: Rejection) -> wire::Rejection {
         kind: match resource.kind {
             ResourceKind::Upstream => wire::ResourceKind::Upstream.into(),
             ResourceKind::Clients => wire::ResourceKind::Clients.into(),
+            ResourceKind::Server => wire::ResourceKind::Server.into(),
+            ResourceKind::Auth => wire::ResourceKind::Auth.into(),
             ResourceKind::Other(number) => number,
         },
         name: resource.name,

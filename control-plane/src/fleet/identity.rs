@@ -114,6 +114,10 @@ pub enum ResourceKind {
     Upstream,
     /// What clients may do.
     Clients,
+    /// A virtual server.
+    Server,
+    /// Who may use the gateway.
+    Auth,
     /// A kind that this build does not know, by its number.
     Other(i32),
 }

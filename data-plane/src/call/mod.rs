@@ -13,7 +13,7 @@ pub use session::{Session, SessionId};
 use crate::{
     failure::Failure,
     mcp::Message,
-    plan::{Plan, Upstream},
+    plan::{Plan, Server, Upstream},
     principal::Principal,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -39,8 +39,8 @@ pub struct Call {
 /// Which address a call came in on.
 #[derive(Debug, Clone)]
 pub enum Route {
-    /// `/mcp`: every upstream, names prefixed.
-    All,
+    /// `/mcp` and `/mcp/<server>`: many upstreams, names prefixed.
+    Server(Arc<Server>),
     /// `/u/<upstream>/mcp`: one upstream, nothing renamed, bytes through.
     One(Arc<Upstream>),
 }

@@ -27,6 +27,8 @@ pub struct Session {
     pub version: &'static str,
     /// The upstream this session is for; `None` on the aggregated route.
     pub upstream: Option<Key>,
+    /// The virtual server it is for; `None` on `/mcp` and on a route of one upstream.
+    pub server: Option<String>,
     /// Cancelled when the session is over; streams that belong to it end.
     pub ended: CancellationToken,
     log_level: Mutex<Option<String>>,
@@ -53,6 +55,7 @@ impl Session {
             initialize,
             version,
             upstream,
+            server: None,
             ended: CancellationToken::new(),
             log_level: Mutex::default(),
             streaming: AtomicBool::new(false),
@@ -61,6 +64,12 @@ impl Session {
             router: Slot::default(),
             upstreams: Slot::default(),
         }
+    }
+
+    /// The same on the route of a virtual server.
+    #[must_use]
+    pub fn of(self, server: Option<String>) -> Self {
+        Self { server, ..self }
     }
 
     /// Notes that the client was heard at `now`.

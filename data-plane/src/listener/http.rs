@@ -152,7 +152,7 @@ fn asked(ask: &Ask, era: Era) -> Asked {
 
 fn route(path: &str, plan: &Plan) -> Result<Route, Answer> {
     if path == "/mcp" {
-        return Ok(Route::All);
+        return Ok(Route::Server(plan.everything.clone()));
     }
     let name = path.strip_prefix("/u/").and_then(|rest| rest.strip_suffix("/mcp"));
     match name.map(|name| (name, plan.upstream(name))) {

@@ -130,12 +130,12 @@ impl<N: Upstreams + Handle> Handle for Router<N> {
     async fn handle(&self, call: Call) -> Result<Reply, Failure> {
         match (&call.route, &call.caller) {
             (Route::One(_), _) => self.next.handle(call).await,
-            (Route::All, Caller::Modern) => self.modern(call).await,
-            (Route::All, Caller::Legacy(Some(session))) => {
+            (Route::Server(_), Caller::Modern) => self.modern(call).await,
+            (Route::Server(_), Caller::Legacy(Some(session))) => {
                 let session = session.clone();
                 self.legacy(call, &session).await
             }
-            (Route::All, Caller::Legacy(None)) => {
+            (Route::Server(_), Caller::Legacy(None)) => {
                 Err(Failure::new(Kind::MissingSession, "this route needs a session: send `initialize` first"))
             }
         }

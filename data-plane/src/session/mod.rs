@@ -80,7 +80,10 @@ impl<N: Handle> Sessions<N> {
         self.table.remove(&session.id);
         session.ended.cancel();
         let route = match session.upstream {
-            None => Route::All,
+            None => {
+                let server = session.server.as_deref().and_then(|name| plan.server(name));
+                Route::Server(server.unwrap_or(&plan.everything).clone())
+            }
             Some(key) => match plan.by_key(&key) {
                 Some(upstream) => Route::One(upstream.clone()),
                 None => return, // its upstream is gone, and with it the upstream's session
@@ -150,12 +153,17 @@ impl<N: Handle> Sessions<N> {
             .map_err(|malformed| Failure::new(Kind::InvalidParams, malformed.0))?;
         let version = era::negotiate(&asked.unwrap_or_default());
         let upstream: Option<Key> = match &call.route {
-            Route::All => None,
+            Route::Server(_) => None,
             Route::One(upstream) => Some(upstream.key),
         };
+        let server = match &call.route {
+            Route::Server(server) => server.name.clone(),
+            Route::One(_) => None,
+        };
         let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
-        let session =
-            Arc::new(Session::new(table::mint(), call.principal.clone(), kept(message)?, version, upstream));
+        let session = Arc::new(
+            Session::new(table::mint(), call.principal.clone(), kept(message)?, version, upstream).of(server),
+        );
         call.caller = Caller::Legacy(Some(session.clone()));
         let mut reply = self.next.handle(call).await?;
         // A server behind a transparent route decides itself whether it has sessions.
@@ -185,7 +193,7 @@ impl<N: Handle> Sessions<N> {
         };
         let session = named.to_str().ok().and_then(|id| self.table.get(id)).ok_or_else(unknown)?;
         let fits = match &call.route {
-            Route::All => session.upstream.is_none(),
+            Route::Server(server) => session.upstream.is_none() && session.server == server.name,
             Route::One(upstream) => session.upstream == Some(upstream.key),
         };
         if fits && session.principal.id == call.principal.id { Ok(session) } else { Err(unknown()) }

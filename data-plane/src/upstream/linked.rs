@@ -149,7 +149,7 @@ async fn request<C: Connect>(
             let reply = link.ask(message).await?;
             match route {
                 Route::One(_) => Ok(reply),
-                Route::All => settled(reply, message.id().unwrap_or_default(), Era::Legacy).await,
+                Route::Server(_) => settled(reply, message.id().unwrap_or_default(), Era::Legacy).await,
             }
         };
         match Guard::new(runtime, message, on_timeout).answer(exchange).await {

@@ -61,7 +61,9 @@ impl<C: Connect> Upstream<C> {
             let reply = backend.ask(message, &call.headers).await?;
             match &call.route {
                 Route::One(_) => Ok(reply),
-                Route::All => settle::settled(reply, message.id().unwrap_or_default(), Era::Modern).await,
+                Route::Server(_) => {
+                    settle::settled(reply, message.id().unwrap_or_default(), Era::Modern).await
+                }
             }
         };
         guard.answer(exchange).await.inspect(|reply| {
@@ -113,7 +115,9 @@ impl<C: Connect> Handle for Upstream<C> {
                 let upstream = upstream.clone();
                 self.ask(call, upstream).await
             }
-            Route::All => Err(Failure::new(Kind::Internal, "the router names an upstream for each call")),
+            Route::Server(_) => {
+                Err(Failure::new(Kind::Internal, "the router names an upstream for each call"))
+            }
         }
     }
 }

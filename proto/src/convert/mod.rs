@@ -2,6 +2,7 @@
 
 mod auth;
 mod clients;
+mod server;
 mod time;
 mod upstream;
 
@@ -25,6 +26,13 @@ pub fn encode(fleet: &Fleet) -> Vec<Resource> {
         .collect();
     resources.sort_by(|a, b| key_name(a).cmp(key_name(b)));
     resources.push(resource(ResourceKind::Clients, "clients", &clients::encode(&fleet.clients)));
+    let mut servers: Vec<_> = fleet
+        .servers
+        .iter()
+        .map(|one| resource(ResourceKind::Server, &one.name, &server::encode(one)))
+        .collect();
+    servers.sort_by(|a, b| key_name(a).cmp(key_name(b)));
+    resources.extend(servers);
     resources.extend(auth::encode(&fleet.auth).map(|auth| resource(ResourceKind::Auth, "auth", &auth)));
     resources
 }
@@ -58,6 +66,7 @@ pub fn decode(resources: &[Resource]) -> Result<Fleet, Vec<Rejection>> {
                     fleet.auth = found;
                 }
             }
+            Ok(ResourceKind::Server) => fleet.servers.extend(server::decode(&mut at, &resource.payload)),
             Ok(ResourceKind::Unspecified) | Err(_) => {
                 let what = format!("this build does not know resources of kind {}", key.kind);
                 at.reject(RejectionReason::UnknownKind, "", what);
@@ -65,19 +74,41 @@ pub fn decode(resources: &[Resource]) -> Result<Fleet, Vec<Rejection>> {
         }
     }
     fleet.upstreams.sort_by(|a, b| a.name.cmp(&b.name));
+    fleet.servers.sort_by(|a, b| a.name.cmp(&b.name));
+    conflicts(&fleet, &mut problems);
+    if problems.is_empty() { Ok(fleet) } else { Err(problems) }
+}
+
+/// Where resources contradict each other.
+fn conflicts(fleet: &Fleet, problems: &mut Vec<Rejection>) {
+    let mut conflict = |kind: ResourceKind, name: &str, field: &str, what: String| {
+        let key = ResourceKey { kind: kind.into(), name: name.to_owned() };
+        At { key: &key, problems }.reject(RejectionReason::Conflict, field, what);
+    };
     for pair in fleet.upstreams.windows(2) {
         if let [first, second] = pair
             && first.name == second.name
         {
-            let key = ResourceKey { kind: ResourceKind::Upstream.into(), name: first.name.clone() };
-            At { key: &key, problems: &mut problems }.reject(
-                RejectionReason::Conflict,
-                "",
-                format!("two upstreams are named `{}`", first.name),
-            );
+            let what = format!("two upstreams are named `{}`", first.name);
+            conflict(ResourceKind::Upstream, &first.name, "", what);
         }
     }
-    if problems.is_empty() { Ok(fleet) } else { Err(problems) }
+    for pair in fleet.servers.windows(2) {
+        if let [first, second] = pair
+            && first.name == second.name
+        {
+            let what = format!("two servers are named `{}`", first.name);
+            conflict(ResourceKind::Server, &first.name, "", what);
+        }
+    }
+    for server in &fleet.servers {
+        for name in &server.upstreams {
+            if fleet.upstreams.iter().all(|one| one.name != *name) {
+                let what = format!("there is no upstream `{name}`");
+                conflict(ResourceKind::Server, &server.name, "upstreams", what);
+            }
+        }
+    }
 }
 
 /// Where a decoder stands, and where it puts what it finds.

@@ -1,7 +1,8 @@
 use super::*;
 use crate::model::{
-    Algorithm, Auth, Backup, ClaimRule, Clients, Endpoint, EndpointKind, Grant, Jwt, KeySource, Processes,
-    Reference, Required, StaticToken, Timeouts, TokenHash, Upstream,
+    Algorithm, Auth, Backup, Catalogue, ClaimRule, Clients, Endpoint, EndpointKind, Grant, Jwt, KeySource,
+    Processes, Reference, Required, Selection, Server, StaticToken, Timeouts, TokenHash, UnreachableTools,
+    Upstream,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -66,15 +67,37 @@ fn fleet() -> impl Strategy<Value = Fleet> {
             backup,
             headers: [("authorization".to_owned(), Reference::Env("TOKEN".into()))].into(),
             timeouts: Timeouts { idle: Duration::from_millis(idle), ..Timeouts::default() },
+            unreachable_tools: if idle % 2 == 0 { UnreachableTools::Keep } else { UnreachableTools::Hide },
+            resources: vec![format!("test://{idle}/")],
         },
     );
-    (proptest::collection::btree_map("[a-z][a-z0-9]{0,8}", upstream, 0..5), 1_u64..1 << 40).prop_map(
-        |(upstreams, max_body_bytes)| Fleet {
-            upstreams: upstreams.into_iter().map(|(name, one)| Upstream { name, ..one }).collect(),
-            clients: Clients { max_body_bytes, ..Clients::default() },
+    let server = (proptest::collection::vec("[a-z*]{1,6}", 1..3), "[a-z]{1,6}", any::<bool>());
+    let servers = proptest::collection::btree_map("[a-z][a-z0-9]{0,8}", server, 0..3);
+    let upstreams = proptest::collection::btree_map("[a-z][a-z0-9]{0,8}", upstream, 0..5);
+    (upstreams, servers, 1_u64..1 << 40).prop_map(|(upstreams, servers, max_body_bytes)| {
+        let upstreams: Vec<_> = upstreams.into_iter().map(|(name, one)| Upstream { name, ..one }).collect();
+        let server = |(name, (patterns, word, deny)): (String, (Vec<String>, String, bool))| {
+            let first = upstreams.first()?.name.clone();
+            let tools = if deny {
+                Selection { deny: patterns, ..Selection::default() }
+            } else {
+                Selection { allow: patterns, ..Selection::default() }
+            };
+            let rename = [(word.clone(), format!("new_{word}"))].into();
+            let describe = [(word, "text".to_owned())].into();
+            Some(Server { name, upstreams: vec![first], tools, rename, describe, ..Server::default() })
+        };
+        Fleet {
+            servers: servers.into_iter().filter_map(server).collect(),
+            clients: Clients {
+                max_body_bytes,
+                catalogue: Catalogue { page: 7, wait: Duration::ZERO, ..Catalogue::default() },
+                ..Clients::default()
+            },
+            upstreams,
             auth: auth(max_body_bytes),
-        },
-    )
+        }
+    })
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use super::{At, duration_or, from_duration};
 use crate::{
-    model::{Backup, Endpoint, EndpointKind, Processes, Reference, Timeouts, Upstream},
+    model::{Backup, Endpoint, EndpointKind, Processes, Reference, Timeouts, UnreachableTools, Upstream},
     wire::{self, RejectionReason},
 };
 use std::collections::BTreeMap;
@@ -24,6 +24,12 @@ pub(super) fn encode(upstream: &Upstream) -> wire::Upstream {
             total: Some(from_duration(upstream.timeouts.total)),
             connect: Some(from_duration(upstream.timeouts.connect)),
         }),
+        unreachable_tools: match upstream.unreachable_tools {
+            UnreachableTools::Keep => wire::UnreachableTools::Keep,
+            UnreachableTools::Hide => wire::UnreachableTools::Hide,
+        }
+        .into(),
+        resources: upstream.resources.clone(),
     }
 }
 
@@ -88,6 +94,11 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
             total: duration_or(timeouts.total.as_ref(), default.total),
             connect: duration_or(timeouts.connect.as_ref(), default.connect),
         },
+        unreachable_tools: match wire::UnreachableTools::try_from(wire.unreachable_tools) {
+            Ok(wire::UnreachableTools::Hide) => UnreachableTools::Hide,
+            _ => UnreachableTools::Keep,
+        },
+        resources: wire.resources,
     })
 }
 

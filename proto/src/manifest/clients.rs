@@ -5,12 +5,13 @@ use super::{
     reader::Field,
     rules::{self, Rule},
 };
-use crate::model::{Auth, Clients};
+use crate::model::{Auth, Catalogue, Clients};
 use http::uri::{Authority, Scheme};
 use std::time::Duration;
 
 const SMALLEST_BODY: u64 = 1 << 10;
 const LARGEST_BODY: u64 = 1 << 30;
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) {
     let default = Clients::default();
@@ -39,8 +40,29 @@ pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) 
             .get("max_sessions")
             .and_then(|field| field.number(&rules::CLIENT_LIMIT, 1..=u32::MAX))
             .unwrap_or(default.max_sessions),
+        catalogue: map.get("catalogue").map(catalogue).unwrap_or_default(),
     };
     (clients, auth)
+}
+
+fn catalogue(field: Field<'_>) -> Catalogue {
+    let default = Catalogue::default();
+    let map = field.section(&keys::CATALOGUE);
+    let duration = |name, least| {
+        map.get(name).and_then(|field: Field<'_>| field.duration(&rules::CATALOGUE_LIMIT, least))
+    };
+    let wait = duration("wait", Duration::ZERO).unwrap_or(default.wait);
+    if let Some(field) = map.get("wait").filter(|_| wait > LONGEST_WAIT) {
+        field.problem(&rules::CATALOGUE_LIMIT, "clients do not wait that long for a list", "at most 30s");
+    }
+    Catalogue {
+        page: map
+            .get("page")
+            .and_then(|field| field.number(&rules::CATALOGUE_LIMIT, 1..=10_000))
+            .unwrap_or(default.page),
+        refresh: duration("refresh", Duration::from_secs(1)).unwrap_or(default.refresh),
+        wait,
+    }
 }
 
 fn text(

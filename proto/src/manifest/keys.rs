@@ -63,6 +63,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &ENDPOINT,
     &TIMEOUTS,
     &CLIENTS,
+    &CATALOGUE,
     &AUTH,
     &TOKEN,
     &GRANT_TOOLS,
@@ -77,6 +78,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &POOL,
     &SERVER,
     &SERVER_TOOLS,
+    &SERVER_SELECTION,
     &CACHE,
     &CACHE_TIER,
     &BATCHING,
@@ -98,9 +100,8 @@ pub(super) static DOCUMENT: Section = Section {
             "servers",
             "name → server",
             "{}",
-            "Virtual servers: a selection of upstreams and tools at `/mcp/<name>`.",
-        )
-        .not_yet(),
+            "Virtual servers: a selection of upstreams and of what they offer, at `/mcp/<name>`.",
+        ),
         key("cache", "section", "{}", "The tiers of the answer cache.").not_yet(),
         key(
             "batching",
@@ -122,6 +123,8 @@ pub(super) static UPSTREAM: Section = Section {
         key("prefix", "word, or `none`", ABSENT, "What its names begin with on the route `/mcp`: `<prefix>__<tool>`. Default: the upstream's name. `none`: names stay as they are."),
         key("headers", "name → text or reference", "{}", "Request headers for its URLs. A value is literal, `env:NAME` or `file:PATH`, read on the node; a variable holds the whole value, `Bearer …` included."),
         key("timeouts", "section", "{}", "How long a call may take."),
+        key("unreachable_tools", "word", "keep", "While it cannot be reached, its tools are still listed (`keep`; a call answers an error that names the upstream) or not (`hide`)."),
+        key("resources", "list of URI prefixes", "[]", "Resources that begin so are read here on shared routes when no upstream lists them."),
         key("balance", "word, or section", "round_robin", "How calls spread over the endpoints of a store: `round_robin`, `least_connections`, `random`, `weighted_random`, `consistent_hash`.").only("round_robin"),
         key("health", "section", "{}", "Active probes.").not_yet(),
         key("breaker", "section", "{}", "The circuit breaker of each endpoint.").not_yet(),
@@ -203,6 +206,7 @@ pub(super) static CLIENTS: Section = Section {
         key("max_body", "size", "4MiB", "The largest request body."),
         key("session_idle", "duration", "30m", "Idle sessions end after this long."),
         key("max_sessions", "number", "10000", "The most sessions a node holds."),
+        key("catalogue", "section", "{}", "How lists of many upstreams are kept and answered."),
         key(
             "auth",
             "section, or `none`",
@@ -231,6 +235,27 @@ pub(super) static AUTH: Section = Section {
             "URL without path",
             ABSENT,
             "How clients spell the gateway, `https://mcp.example`; needed behind a proxy that terminates TLS. Default: `http://` and the `Host` header.",
+        ),
+    ],
+};
+
+pub(super) static CATALOGUE: Section = Section {
+    path: "clients.catalogue",
+    about: "Lists on routes of many upstreams: fetched in the background, answered from memory.",
+    effect: Effect::Yes,
+    keys: &[
+        key("page", "number", "500", "The most items on one page of a list."),
+        key(
+            "refresh",
+            "duration",
+            "5m",
+            "How often lists are fetched again from upstreams that say neither `list_changed` nor `ttlMs`.",
+        ),
+        key(
+            "wait",
+            "duration",
+            "3s",
+            "How long a list waits, once, for an upstream that never answered one. Later its items join by `list_changed`.",
         ),
     ],
 };
@@ -433,18 +458,42 @@ pub(super) static POOL: Section = Section {
 
 pub(super) static SERVER: Section = Section {
     path: "servers.<name>",
-    about: "A virtual server.",
-    effect: Effect::NotYet,
+    about: "A virtual server, at `/mcp/<name>`.",
+    effect: Effect::Yes,
     keys: &[
-        key("upstreams", "list of upstream names", REQUIRED, "Whose tools, resources and prompts it offers."),
-        key("tools", "section", "{}", "Which tools it offers."),
+        key(
+            "upstreams",
+            "list of upstream names",
+            REQUIRED,
+            "Whose tools, resources and prompts it offers, in the order in which they are listed.",
+        ),
+        key("tools", "section", "{}", "Which tools it offers, and as what."),
+        key("prompts", "section", "{}", "Which prompts it offers."),
+        key("resources", "section", "{}", "Which resources and templates it offers, by URI."),
     ],
 };
 
 pub(super) static SERVER_TOOLS: Section = Section {
     path: "servers.<name>.tools",
-    about: "Which tools a virtual server offers. `*` in a pattern stands for any characters.",
-    effect: Effect::NotYet,
+    about: "Which tools a virtual server offers. `*` in a pattern stands for any characters. A tool is meant by the upstream's own name for it or by `<upstream>__<own name>`.",
+    effect: Effect::Yes,
+    keys: &[
+        key("allow", "list of patterns", "[\"*\"]", "Offered."),
+        key("deny", "list of patterns", "[]", "Not offered, even when allowed."),
+        key(
+            "rename",
+            "tool → name",
+            "{}",
+            "What a tool is called here, whole: no prefix is added. The old name does not exist here.",
+        ),
+        key("describe", "tool → text", "{}", "What its description is here."),
+    ],
+};
+
+pub(super) static SERVER_SELECTION: Section = Section {
+    path: "servers.<name>.prompts",
+    about: "Which prompts a virtual server offers, by the same patterns; also `resources`, by URI.",
+    effect: Effect::Yes,
     keys: &[
         key("allow", "list of patterns", "[\"*\"]", "Offered."),
         key("deny", "list of patterns", "[]", "Not offered, even when allowed."),

@@ -73,19 +73,18 @@ fn fleet(root: &Field<'_>) -> Fleet {
         let hint = "such as `upstreams: {weather: {primary: [{url: …}]}}`";
         root.report.warning(&rules::NO_UPSTREAMS, place, "upstreams", "nothing is served", hint);
     }
-    let servers: Vec<_> = map.get("servers").iter().flat_map(Field::keys).collect();
-    if let Some(field) = map.get("servers") {
-        servers::read(&field, &names);
-    }
+    let server_names: Vec<_> = map.get("servers").iter().flat_map(Field::keys).collect();
+    let servers = map.get("servers").map(|field| servers::read(&field, &names)).unwrap_or_default();
     if let Some(field) = map.get("cache") {
         cache::read(field);
     }
     if let Some(field) = map.get("batching") {
         cache::read_batching(field);
     }
-    let known = auth::Names { servers: &servers, upstreams: &names };
+    let known = auth::Names { servers: &server_names, upstreams: &names };
     let (clients, auth) = map.get("clients").map(|field| clients::read(field, known)).unwrap_or_default();
-    Fleet { upstreams: upstreams.map(|field| upstream::read(&field)).unwrap_or_default(), clients, auth }
+    let upstreams = upstreams.map(|field| upstream::read(&field)).unwrap_or_default();
+    Fleet { upstreams, servers, clients, auth }
 }
 
 #[cfg(test)]

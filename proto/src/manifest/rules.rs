@@ -95,6 +95,7 @@ rules! {
     NO_EFFECT_YET "no-effect-yet" Document "Warning: the key is checked and accepted, but this version does not act on it.";
 
     CLIENT_LIMIT "client-limit" Limits "`max_sessions` is at least 1, `max_body` 1 KiB to 1 GiB, `session_idle` at least 1s.";
+    CATALOGUE_LIMIT "catalogue-limit" Limits "`page` is 1 to 10,000, `refresh` at least 1s, `wait` at most 30s.";
     TIMEOUT_RANGE "timeout-range" Limits "Timeouts are at least 1ms, and `idle` is not above `total`.";
 
     TLS_PAIR "tls-pair" Tls "A certificate comes with its key, and a key with its certificate.";
@@ -104,7 +105,11 @@ rules! {
     PREFIX_CLASH "prefix-clash" Names "No two upstreams have the same prefix.";
     SERVER_NAME "server-name" Names "A virtual server's name is spelled like an upstream's name.";
     SERVER_UPSTREAM "server-upstream" Names "A virtual server names at least one upstream; each exists and is named once.";
-    SERVER_TOOLS "server-tools" Names "Tool patterns are not empty.";
+    SERVER_TOOLS "server-tools" Names "Patterns are not empty, and `allow` has at least one.";
+    SERVER_RENAME "server-rename" Names "A tool's new name is 1 to 64 letters, digits, `_`, `-` and `.`, and given once.";
+    SERVER_DESCRIBE "server-describe" Names "A tool's new description is 1 byte to 16 KiB.";
+    RESOURCE_PREFIX "resource-prefix" Names "A URI prefix begins with a scheme, such as `file:`, and belongs to one upstream.";
+    UNREACHABLE_TOOLS "unreachable-tools" Names "`unreachable_tools` is `keep` or `hide`.";
 
     ENDPOINT_WEIGHT "endpoint-weight" Weights "A weight is 1 to 1,000,000.";
 

@@ -3,26 +3,31 @@
 use super::{
     balance, cache, connections,
     endpoint::{self, Placed},
-    failover, health, keys, names,
+    failover, health, keys, names, path,
     reader::{Field, Reader},
     rules, values,
 };
-use crate::model::{Backup, EndpointKind, Timeouts, Upstream};
+use crate::model::{Backup, EndpointKind, Timeouts, UnreachableTools, Upstream};
 use std::{collections::HashMap, time::Duration};
 
 /// All of them, in the order of their names.
 pub(super) fn read(field: &Field<'_>) -> Vec<Upstream> {
-    let mut prefixes = HashMap::new();
+    let (mut prefixes, mut hints) = (HashMap::new(), HashMap::new());
     let mut upstreams: Vec<_> = field
         .names("such as `weather: {primary: [{url: …}]}`")
         .into_iter()
-        .map(|(name, field)| one(name, field, &mut prefixes))
+        .map(|(name, field)| one(name, field, &mut prefixes, &mut hints))
         .collect();
     upstreams.sort_by(|a, b| a.name.cmp(&b.name));
     upstreams
 }
 
-fn one(name: &str, field: Field<'_>, prefixes: &mut HashMap<String, String>) -> Upstream {
+fn one(
+    name: &str,
+    field: Field<'_>,
+    prefixes: &mut HashMap<String, String>,
+    hints: &mut HashMap<String, String>,
+) -> Upstream {
     if let Some(fault) = names::fault(name) {
         field.problem_at_key(&rules::UPSTREAM_NAME, fault, names::HINT);
     }
@@ -43,10 +48,37 @@ fn one(name: &str, field: Field<'_>, prefixes: &mut HashMap<String, String>) -> 
         backup,
         headers: map.get("headers").map(|field| values::headers(&field)).unwrap_or_default(),
         timeouts: map.get("timeouts").map(timeouts).unwrap_or_default(),
+        unreachable_tools: map
+            .get("unreachable_tools")
+            .and_then(|field| field.word(&rules::UNREACHABLE_TOOLS, UNREACHABLE_TOOLS))
+            .unwrap_or_default(),
+        resources: map.get("resources").map(|field| resources(&field, name, hints)).unwrap_or_default(),
     };
     headers_unused(&map, &upstream);
     prefix_clash(&map, &upstream, prefixes);
     upstream
+}
+
+const UNREACHABLE_TOOLS: &[(&str, UnreachableTools)] =
+    &[("keep", UnreachableTools::Keep), ("hide", UnreachableTools::Hide)];
+
+/// URI prefixes; `hints` has those of the upstreams before.
+fn resources(field: &Field<'_>, name: &str, hints: &mut HashMap<String, String>) -> Vec<String> {
+    let mut prefixes = Vec::new();
+    for item in field.list("such as `[\"file:///srv/\"]`") {
+        let Some(text) = item.text() else { continue };
+        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(allowed) {
+            let what = format!("{} does not begin with a scheme", path::quoted(text));
+            item.problem(&rules::RESOURCE_PREFIX, what, "such as `file:///srv/` or `github:`");
+        } else if let Some(other) = hints.insert(text.to_owned(), name.to_owned()) {
+            let what = format!("{} belongs to `{other}` already", path::quoted(text));
+            item.problem(&rules::RESOURCE_PREFIX, what, "leave it with one of them");
+        }
+        prefixes.push(text.to_owned());
+    }
+    prefixes
 }
 
 fn primary<'a>(field: &Field<'a>) -> Vec<Placed<'a>> {

@@ -2,9 +2,11 @@
 
 mod auth;
 mod reference;
+mod server;
 
 pub use auth::{Algorithm, Auth, ClaimRule, Grant, Jwt, KeySource, Required, StaticToken, TokenHash};
 pub use reference::Reference;
+pub use server::{Selection, Server};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,6 +15,8 @@ use std::{collections::BTreeMap, time::Duration};
 pub struct Fleet {
     /// Sorted by name; names are unique.
     pub upstreams: Vec<Upstream>,
+    /// Virtual servers, sorted by name; names are unique.
+    pub servers: Vec<Server>,
     /// What clients may do.
     pub clients: Clients,
     /// Who may be one.
@@ -34,6 +38,20 @@ pub struct Upstream {
     pub headers: BTreeMap<String, Reference>,
     /// How long to wait for it.
     pub timeouts: Timeouts,
+    /// What becomes of its tools while it cannot be reached.
+    pub unreachable_tools: UnreachableTools,
+    /// Resources whose URI begins with one of these are read here when no upstream lists them.
+    pub resources: Vec<String>,
+}
+
+/// What becomes of the tools of an upstream that cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnreachableTools {
+    /// They stay listed, and a call answers an error that names the upstream.
+    #[default]
+    Keep,
+    /// They are listed again when it is back.
+    Hide,
 }
 
 /// One URL or one command.
@@ -119,6 +137,25 @@ pub struct Clients {
     pub session_idle: Duration,
     /// Most legacy sessions a node holds.
     pub max_sessions: u32,
+    /// How lists of many upstreams are kept and answered.
+    pub catalogue: Catalogue,
+}
+
+/// How lists of many upstreams are kept and answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalogue {
+    /// The most items on one page.
+    pub page: u32,
+    /// How often lists are fetched again from upstreams that do not say when they change.
+    pub refresh: Duration,
+    /// How long a list waits for an upstream that never answered one.
+    pub wait: Duration,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self { page: 500, refresh: Duration::from_secs(5 * 60), wait: Duration::from_secs(3) }
+    }
 }
 
 impl Default for Clients {
@@ -129,6 +166,7 @@ impl Default for Clients {
             max_body_bytes: 4 << 20,
             session_idle: Duration::from_secs(30 * 60),
             max_sessions: 10_000,
+            catalogue: Catalogue::default(),
         }
     }
 }

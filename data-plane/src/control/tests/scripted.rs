@@ -215,6 +215,8 @@ pub fn fleet(names: &[&str]) -> Fleet {
         backup: None,
         headers: [("authorization".to_owned(), Reference::Env("TOKEN".into()))].into(),
         timeouts: Timeouts::default(),
+        unreachable_tools: o1_proto::model::UnreachableTools::Keep,
+        resources: Vec::new(),
     };
     Fleet { upstreams: names.iter().map(upstream).collect(), ..Fleet::default() }
 }

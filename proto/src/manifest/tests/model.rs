@@ -3,8 +3,9 @@
 use super::said;
 use crate::manifest::parse;
 use crate::model::{
-    Algorithm, Auth, Backup, ClaimRule, Clients, Endpoint, EndpointKind, Fleet, Grant, Jwt, KeySource,
-    Processes, Reference, Required, StaticToken, Timeouts, TokenHash, Upstream,
+    Algorithm, Auth, Backup, Catalogue, ClaimRule, Clients, Endpoint, EndpointKind, Fleet, Grant, Jwt,
+    KeySource, Processes, Reference, Required, Selection, Server, StaticToken, Timeouts, TokenHash,
+    UnreachableTools, Upstream,
 };
 use std::{fs, path::Path, time::Duration};
 
@@ -58,6 +59,8 @@ fn the_full_example_means_what_it_says() {
             total: Duration::from_secs(600),
             ..Timeouts::default()
         },
+        unreachable_tools: UnreachableTools::Keep,
+        resources: vec!["file:///srv/docs/".into()],
     };
     let weather = Upstream {
         name: "weather".into(),
@@ -66,11 +69,30 @@ fn the_full_example_means_what_it_says() {
         backup: Some(Backup::Endpoints(vec![http("http://127.0.0.1:3201/mcp", 1)])),
         headers: [("authorization".to_owned(), Reference::Env("WEATHER_TOKEN".into()))].into(),
         timeouts: Timeouts::default(),
+        unreachable_tools: UnreachableTools::Hide,
+        resources: Vec::new(),
     };
-    let clients = Clients { origins: vec!["http://localhost:*".into()], ..Clients::default() };
+    let patterns = |patterns: &[&str]| patterns.iter().map(|one| String::from(*one)).collect();
+    let coding = Server {
+        name: "coding".into(),
+        upstreams: vec!["files".into()],
+        tools: Selection { allow: patterns(&["read_*"]), deny: Vec::new() },
+        prompts: Selection { deny: patterns(&["draft_*"]), ..Selection::default() },
+        resources: Selection { allow: patterns(&["file:///srv/docs/*"]), deny: Vec::new() },
+        rename: [("read_text_file".to_owned(), "read".to_owned())].into(),
+        describe: [("read_text_file".to_owned(), "Reads a text file of the project.".to_owned())].into(),
+    };
+    let clients = Clients {
+        origins: vec!["http://localhost:*".into()],
+        catalogue: Catalogue { page: 200, ..Catalogue::default() },
+        ..Clients::default()
+    };
     let found = fleet(text);
     assert_eq!(found.auth, full_auth());
-    assert_eq!(found, Fleet { upstreams: vec![files, weather], clients, auth: full_auth() });
+    assert_eq!(
+        found,
+        Fleet { upstreams: vec![files, weather], servers: vec![coding], clients, auth: full_auth() }
+    );
 }
 
 fn full_auth() -> Auth {
