@@ -122,6 +122,8 @@ mod tests {
             backup,
             headers: BTreeMap::new(),
             timeouts: Default::default(),
+            unreachable_tools: Default::default(),
+            resources: Vec::new(),
         }
     }
 
