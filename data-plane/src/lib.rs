@@ -20,6 +20,7 @@ pub mod context;
 pub mod current;
 pub mod failure;
 pub mod inventory;
+pub mod joint;
 pub mod logs;
 pub mod mcp;
 pub mod metrics;

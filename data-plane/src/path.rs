@@ -1,15 +1,21 @@
 //! The order of the layers, nothing else. Bottom first, because each layer owns the next.
 
-use crate::{backend::Backends, context::Context, router::Router, session::Sessions, upstream::Upstream};
+use crate::{
+    backend::{Backends, Bridges},
+    context::Context,
+    router::Router,
+    session::Sessions,
+    upstream::Upstream,
+};
 use std::sync::Arc;
 
 /// The data path.
-pub type Path = Sessions<Router<Upstream<Backends>>>;
+pub type Path = Sessions<Router<Upstream<Bridges<Backends>>>>;
 
 /// Builds the data path. Spawns what the layers do by themselves; needs a runtime.
 #[must_use]
 pub fn build(context: &Context) -> Arc<Path> {
-    let backends = Backends::new(context); // speaks MCP to one server
+    let backends = Bridges::new(context); // speaks MCP to one server, in the caller's era
     let upstream = Upstream::new(context, backends); // which endpoint, how long?
     let router = Router::new(context, upstream); // who answers this name?
     Sessions::new(context, router) // who is asking, in which session?

@@ -21,7 +21,7 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 12] = [
+const LEAVES: [&str; 13] = [
     "plan",
     "current",
     "call",
@@ -29,6 +29,7 @@ const LEAVES: [&str; 12] = [
     "inventory",
     "context",
     "logs",
+    "joint",
     "mcp",
     "metrics",
     "pattern",

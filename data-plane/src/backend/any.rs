@@ -10,6 +10,7 @@ use crate::{
     failure::{Failure, Kind},
     mcp::{Era, Message, method, rpc},
     plan::{Endpoint, Upstream},
+    principal::Principal,
 };
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
@@ -125,7 +126,12 @@ impl Backend for Server {
         }
     }
 
-    async fn ask(&self, message: &Message, headers: &HeaderMap) -> Result<Reply, Failure> {
+    async fn ask(
+        &self,
+        message: &Message,
+        headers: &HeaderMap,
+        _principal: &Principal,
+    ) -> Result<Reply, Failure> {
         match self {
             Self::Http(server) => server.ask(message, headers).await,
             // A process of its own makes no sense without sessions: modern calls share one.
@@ -155,6 +161,25 @@ impl Backend for Server {
                 Err(Failure::new(Kind::Internal, "bytes cannot pass through to a process that many share"))
             }
             Self::Unusable(_) => Err(self.unusable()),
+        }
+    }
+
+    async fn speaks(&self, era: Era) -> Result<bool, Failure> {
+        match self {
+            Self::Http(server) => server.speaks(era).await,
+            Self::Stdio { supervisor, .. } => match supervisor.shared(era).await {
+                Ok(_) => Ok(true),
+                Err(failure) if failure.kind == Kind::WrongEra => Ok(false),
+                Err(failure) => Err(failure),
+            },
+            Self::Unusable(_) => Err(self.unusable()),
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Stdio { supervisor, .. } => supervisor.generation(),
+            Self::Http(_) | Self::Unusable(_) => 0,
         }
     }
 

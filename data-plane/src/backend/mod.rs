@@ -4,7 +4,9 @@
 //! try again, or know which client asks.
 
 mod any;
+mod bridge;
 mod http;
 pub mod stdio;
 
 pub use any::Backends;
+pub use bridge::Bridges;

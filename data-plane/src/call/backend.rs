@@ -2,7 +2,12 @@
 //! layer, which speaks MCP to one server.
 
 use super::{Ask, Reply};
-use crate::{failure::Failure, mcp::Message, plan::Upstream};
+use crate::{
+    failure::Failure,
+    mcp::{Era, Message},
+    plan::Upstream,
+    principal::Principal,
+};
 use http::HeaderMap;
 use std::{future::Future, sync::Arc};
 
@@ -23,11 +28,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Opens a legacy session with the client's `initialize` and completes the handshake.
     fn open(&self, initialize: &Message) -> impl Future<Output = Result<Self::Link, Failure>> + Send;
 
-    /// Sends a modern message. `headers` are the client's, checked against the message.
+    /// Sends a modern message. `headers` are the client's, checked against the message; `principal` is who
+    /// asks, for what outlives the exchange.
     fn ask(
         &self,
         message: &Message,
         headers: &HeaderMap,
+        principal: &Principal,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
 
     /// The server's answer to `server/discover`.
@@ -41,6 +48,15 @@ pub trait Backend: Send + Sync + 'static {
         headers: &HeaderMap,
         session: Option<&str>,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// Whether the server speaks an era by itself, without anybody translating.
+    ///
+    /// # Errors
+    /// It cannot be asked now, which says nothing about its eras.
+    fn speaks(&self, era: Era) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// Changes when another process may answer than before: what was found out about the old one is void.
+    fn generation(&self) -> u64;
 
     /// Finds out whether the server is there, without opening a session for it and without side effects.
     fn probe(&self) -> impl Future<Output = Result<Probe, Failure>> + Send;

@@ -29,6 +29,8 @@ pub struct Session {
     pub upstream: Option<Key>,
     /// The virtual server it is for; `None` on `/mcp` and on a route of one upstream.
     pub server: Option<String>,
+    /// Whether its exchanges pass through to the upstream as bytes; decided when it is opened.
+    pub relayed: OnceLock<bool>,
     /// Cancelled when the session is over; streams that belong to it end.
     pub ended: CancellationToken,
     log_level: Mutex<Option<String>>,
@@ -56,6 +58,7 @@ impl Session {
             version,
             upstream,
             server: None,
+            relayed: OnceLock::new(),
             ended: CancellationToken::new(),
             log_level: Mutex::default(),
             streaming: AtomicBool::new(false),

@@ -13,6 +13,7 @@ pub const SERVER: i32 = -32000;
 /// Legacy: resource not found.
 pub const RESOURCE_NOT_FOUND: i32 = -32002;
 pub const HEADER_MISMATCH: i32 = -32020;
+pub const MISSING_CAPABILITY: i32 = -32021;
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// Our own: the upstream that owns the name does not answer. Outside the range that JSON-RPC and MCP reserve.
 pub const UPSTREAM_UNAVAILABLE: i32 = -33001;

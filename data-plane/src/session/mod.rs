@@ -128,7 +128,7 @@ impl<N: Handle> Sessions<N> {
                 Ok(Reply { status: StatusCode::OK, ..Reply::accepted() })
             }
             Ask::Message(_) => {
-                let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
+                let relayed = session.relayed.get() == Some(&true);
                 let reply = self.next.handle(call).await?;
                 session.touch(Instant::now());
                 if relayed && reply.status == StatusCode::NOT_FOUND {
@@ -160,13 +160,13 @@ impl<N: Handle> Sessions<N> {
             Route::Server(server) => server.name.clone(),
             Route::One(_) => None,
         };
-        let relayed = matches!(&call.route, Route::One(upstream) if upstream.is_http());
         let session = Arc::new(
             Session::new(table::mint(), call.principal.clone(), kept(message)?, version, upstream).of(server),
         );
         call.caller = Caller::Legacy(Some(session.clone()));
         let mut reply = self.next.handle(call).await?;
         // A server behind a transparent route decides itself whether it has sessions.
+        let relayed = session.relayed.get() == Some(&true);
         if reply.status.is_success() && (!relayed || reply.headers.contains_key(header::SESSION_ID)) {
             let id = HeaderValue::from_str(&session.id).expect("our ids are hexadecimal");
             reply.headers.insert(header::SESSION_ID, id);

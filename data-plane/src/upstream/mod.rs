@@ -6,7 +6,6 @@
 
 mod guard;
 mod inspect;
-mod joint;
 mod linked;
 mod messages;
 mod passing;
@@ -19,6 +18,7 @@ use crate::{
     call::{Ask, Call, Caller, Connect, Handle, Reply, Route, Upstreams},
     context::Context,
     failure::{Failure, Kind},
+    joint,
     mcp::{self, Era, Message, method},
     plan,
 };
@@ -50,15 +50,16 @@ impl<C: Connect> Upstream<C> {
         use crate::call::Backend as _;
         let backend = runtime.endpoint();
         if message.kind() != mcp::Kind::Request {
-            return guard::within(runtime, backend.ask(message, &call.headers)).await;
+            return guard::within(runtime, backend.ask(message, &call.headers, &call.principal)).await;
         }
         if message.method() == method::LISTEN {
-            let (exchange, farewell) = (backend.ask(message, &call.headers), guard::listen_farewell(message));
+            let (exchange, farewell) =
+                (backend.ask(message, &call.headers, &call.principal), guard::listen_farewell(message));
             return guard::stream(exchange, runtime, &self.context, None, farewell).await;
         }
         let guard = guard::Guard::new(runtime, message, None);
         let exchange = async {
-            let reply = backend.ask(message, &call.headers).await?;
+            let reply = backend.ask(message, &call.headers, &call.principal).await?;
             match &call.route {
                 Route::One(_) => Ok(reply),
                 Route::Server(_) => {
@@ -80,7 +81,7 @@ impl<C: Connect> Upstreams for Upstream<C> {
         let asked = match (&call.caller, &call.ask) {
             (Caller::Modern, Ask::Message(message)) => self.modern(&call, message, &runtime).await,
             (Caller::Modern, _) => Err(Failure::new(Kind::InvalidRequest, "modern clients only POST")),
-            (Caller::Legacy(session), _) if relay::fits(&call.route, &upstream) => {
+            (Caller::Legacy(session), _) if relay::fits(&runtime, &call.route, session.as_deref()).await => {
                 relay::relay(&self.context, &runtime, &call, session.as_deref()).await
             }
             (Caller::Legacy(Some(session)), _) => {

@@ -10,7 +10,6 @@ use crate::{
     context::Context,
     failure::Failure,
     mcp::{self, Era, header, method},
-    plan,
 };
 use http::HeaderValue;
 use std::sync::{Arc, OnceLock};
@@ -19,9 +18,18 @@ use std::sync::{Arc, OnceLock};
 #[derive(Default)]
 pub(super) struct Relayed(OnceLock<(usize, String)>);
 
-/// True when bytes can pass through on this route.
-pub(super) fn fits(route: &Route, upstream: &plan::Upstream) -> bool {
-    matches!(route, Route::One(_)) && upstream.is_http()
+/// True when bytes can pass through: on the route of one HTTP upstream that speaks the client's era. Decided
+/// once for a session.
+pub(super) async fn fits<B: Backend>(runtime: &Runtime<B>, route: &Route, session: Option<&Session>) -> bool {
+    if !matches!(route, Route::One(_)) || !runtime.upstream.is_http() {
+        return false;
+    }
+    if let Some(decided) = session.and_then(|session| session.relayed.get()) {
+        return *decided;
+    }
+    // An upstream that does not answer shall say so itself.
+    let fits = runtime.speaks(Era::Legacy).await.unwrap_or(true);
+    session.map_or(fits, |session| *session.relayed.get_or_init(|| fits))
 }
 
 /// Passes one exchange through.

@@ -54,6 +54,18 @@ impl<B: Backend> Runtime<B> {
         &self.endpoints
     }
 
+    /// Whether it speaks an era by itself: what the first endpoint says that can be asked.
+    pub(super) async fn speaks(&self, era: Era) -> Result<bool, Failure> {
+        let mut last = None;
+        for endpoint in &self.endpoints {
+            match endpoint.speaks(era).await {
+                Ok(speaks) => return Ok(speaks),
+                Err(failure) => last = Some(failure),
+            }
+        }
+        Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
+    }
+
     /// Remembers what a failure says about the upstream.
     pub(super) fn note(&self, failure: &Failure) {
         if matches!(failure.kind, Kind::Unreachable | Kind::Timeout) {

@@ -54,13 +54,20 @@ impl HttpLink {
         let status = reply.status;
         // A session id on an error reply is nobody's session.
         let session = reply.headers.get(mcp_header::SESSION_ID).filter(|_| status.is_success()).cloned();
-        if status.is_server_error() {
+        // Trouble with the server, our credentials or our pace says nothing about the era.
+        if status.is_server_error() || matches!(status.as_u16(), 403 | 408 | 429) {
             return Err(Failure::new(
                 Kind::Unreachable,
                 format!("the upstream answered `initialize` with HTTP {status}"),
             ));
         }
-        let answer = read_response(reply).await?;
+        let answer = match read_response(reply).await {
+            Err(failure) if status.is_client_error() => {
+                let refused = format!("the upstream refused `initialize` with HTTP {status}");
+                return Err(Failure::new(Kind::WrongEra, refused).because(failure));
+            }
+            answer => answer?,
+        };
         let Some(result) = answer.result() else {
             return Err(refused(status, &answer));
         };

@@ -8,7 +8,7 @@ pub use link::HttpLink;
 use crate::{
     call::{Ask, Body, JSON, Reply, read_response},
     failure::{Failure, Kind},
-    mcp::{Message, era, header as mcp_header, json, method, rpc},
+    mcp::{Era, Message, era, header as mcp_header, json, method, rpc},
     plan::Upstream,
 };
 use bytes::Bytes;
@@ -110,17 +110,28 @@ impl HttpServer {
             Ok(Err(_)) if status.is_client_error() => return Err(not_modern()),
             Ok(answer) => answer?,
         };
-        if answer.result().is_some_and(|result| speaks_modern(&answer, &result)) {
-            Ok(answer)
-        } else {
-            Err(not_modern())
-        }
+        if is_modern(&answer) { Ok(answer) } else { Err(not_modern()) }
     }
 
     /// Whether the server answers at all; `true`: in the modern era.
     pub(super) async fn probe(&self) -> Result<bool, Failure> {
-        match self.discover().await {
-            Ok(_) => Ok(true),
+        self.speaks(Era::Modern).await
+    }
+
+    /// Whether the server speaks an era: it answers `server/discover`, or completes a handshake of ours.
+    pub(super) async fn speaks(&self, era: Era) -> Result<bool, Failure> {
+        let asked = match era {
+            Era::Modern => self.discover().await.map(|_| ()),
+            Era::Legacy => match HttpLink::open(self, &initialize()).await {
+                Ok(link) => {
+                    link.close().await;
+                    Ok(())
+                }
+                Err(failure) => Err(failure),
+            },
+        };
+        match asked {
+            Ok(()) => Ok(true),
             Err(failure) if failure.kind == Kind::WrongEra => Ok(false),
             Err(failure) => Err(failure),
         }
@@ -136,7 +147,10 @@ impl HttpServer {
         headers.insert(mcp_header::METHOD, HeaderValue::from_static(method::DISCOVER));
         match tokio::time::timeout(self.0.connect, self.ask(&message, &headers)).await {
             Err(_) => Err(silent()),
-            Ok(Ok(reply)) if reply.status.is_server_error() => {
+            // Trouble with the server, our credentials or our pace says nothing about the era.
+            Ok(Ok(reply))
+                if reply.status.is_server_error() || matches!(reply.status.as_u16(), 403 | 408 | 429) =>
+            {
                 Err(Failure::new(Kind::Unreachable, format!("the upstream answered HTTP {}", reply.status)))
             }
             Ok(reply) => reply,
@@ -186,6 +200,17 @@ impl HttpServer {
     }
 }
 
+/// A legacy handshake of our own.
+fn initialize() -> Message {
+    let params = format!(
+        r#"{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{{"name":"only1","version":"{}"}}}}"#,
+        era::LEGACY[0],
+        o1_process::build_info::VERSION,
+    );
+    Message::parse(&rpc::request(b"\"o1-initialize\"", method::INITIALIZE, params.as_bytes()))
+        .expect("a request of our own is a message")
+}
+
 /// The envelope of a modern request of our own, as `params`.
 fn envelope() -> Vec<u8> {
     format!(
@@ -198,14 +223,28 @@ fn envelope() -> Vec<u8> {
     .into_bytes()
 }
 
-fn speaks_modern(answer: &Message, result: &json::Span) -> bool {
+/// Whether an answer to `server/discover` comes from a modern server: it lists a modern revision, or refuses our
+/// request with an error that only modern servers know.
+fn is_modern(answer: &Message) -> bool {
     let text = answer.bytes();
-    let Ok(Some(versions)) = json::find(text, result, &["supportedVersions"]) else { return false };
-    json::items(text, &versions).is_ok_and(|versions| {
-        versions
-            .iter()
-            .any(|at| json::string(text, at).is_some_and(|version| era::MODERN.contains(&&*version)))
-    })
+    let lists = |versions: json::Span| {
+        json::items(text, &versions).is_ok_and(|versions| {
+            versions
+                .iter()
+                .any(|at| json::string(text, at).is_some_and(|version| era::MODERN.contains(&&*version)))
+        })
+    };
+    if let Some(result) = answer.result() {
+        return json::find(text, &result, &["supportedVersions"]).ok().flatten().is_some_and(lists);
+    }
+    let within = |path: &[&str]| json::find(text, &answer.error()?, path).ok()?;
+    let code = within(&["code"]).and_then(|at| std::str::from_utf8(&text[at]).ok()?.parse().ok());
+    match code {
+        // It names what it speaks instead; that may be the other era alone.
+        Some(rpc::UNSUPPORTED_VERSION) => within(&["data", "supported"]).is_none_or(lists),
+        Some(rpc::HEADER_MISMATCH | rpc::MISSING_CAPABILITY) => true,
+        _ => false,
+    }
 }
 
 fn not_modern() -> Failure {

@@ -147,6 +147,12 @@ impl Supervisor {
         let _ = timeout(END_MAX, running.wait_for(|count| *count == 0)).await;
     }
 
+    /// How many shared processes have ended: what was learned of an endpoint may not hold for the next one.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.legacy.ends.load(Ordering::Relaxed) + self.inner.modern.ends.load(Ordering::Relaxed)
+    }
+
     /// How many processes run.
     #[must_use]
     pub fn processes(&self) -> usize {

@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use std::future::Future;
 use tokio::{sync::Mutex, time::Instant};
 
-pub(super) struct Joint<T> {
+/// The value, or that it has to be fetched.
+pub struct Joint<T> {
     state: Mutex<State<T>>,
 }
 
@@ -23,7 +24,10 @@ impl<T> Default for Joint<T> {
 
 impl<T: Clone> Joint<T> {
     /// The value if it is still good, else what `fetch` brings.
-    pub(super) async fn get(
+    ///
+    /// # Errors
+    /// The fetch failed, ours or the one we waited for.
+    pub async fn get(
         &self,
         good: impl Fn(&T) -> bool,
         fetch: impl Future<Output = Result<T, Failure>>,
@@ -51,7 +55,8 @@ impl<T: Clone> Joint<T> {
     }
 
     /// The value, unless somebody is fetching it.
-    pub(super) fn peek(&self) -> Option<T> {
+    #[must_use]
+    pub fn peek(&self) -> Option<T> {
         self.state.try_lock().ok()?.value.clone()
     }
 }

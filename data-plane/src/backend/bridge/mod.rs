@@ -1,0 +1,319 @@
+//! One endpoint in both eras, whichever it speaks by itself: same-era exchanges go to it as they are, the others
+//! are translated here.
+//!
+//! Owns the verdict on the endpoint's eras. It must never change an exchange that needs no translation, and never
+//! take an outage for a verdict.
+
+mod onto_modern;
+mod verdict;
+
+use crate::{
+    call::{self, Ask, Backend, Body, Connect, JSON, Probe, Reply, read_up_to},
+    context::Context,
+    failure::{Failure, Kind},
+    joint::Joint,
+    mcp::{Era, Message, json, method},
+    plan::Upstream,
+    principal::Principal,
+};
+use http::{HeaderMap, StatusCode, header};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::time::Instant;
+use verdict::{Answer, Observation, Verdict};
+
+/// Makes bridges.
+pub struct Bridges<C> {
+    native: C,
+}
+
+impl Bridges<super::any::Backends> {
+    /// Makes bridges whose processes and connections belong to `context`.
+    #[must_use]
+    pub fn new(context: &Context) -> Self {
+        Self { native: super::any::Backends::new(context) }
+    }
+}
+
+impl<C: Connect> Connect for Bridges<C> {
+    type Backend = Bridge<C::Backend>;
+
+    fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Self::Backend {
+        Bridge::new(self.native.backend(upstream, endpoint))
+    }
+}
+
+/// An endpoint in both eras.
+pub struct Bridge<B> {
+    native: Arc<B>,
+    verdict: RwLock<Verdict>,
+    /// Who asks about an era, one question for all who want to know.
+    asking: [Joint<Asked>; 2],
+}
+
+/// What a question about an era came to, and when.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    speaks: bool,
+}
+
+/// A legacy session with an endpoint of either era.
+pub enum Link<B: Backend> {
+    /// The endpoint's own.
+    Native(B::Link),
+    /// A session in front of a server that has none.
+    Facade(onto_modern::Link<B>),
+}
+
+/// Refusals up to this size are read to see what they say about the era.
+const REFUSAL_MAX: usize = 64 << 10;
+
+impl<B: Backend> Bridge<B> {
+    fn new(native: B) -> Self {
+        Self { native: Arc::new(native), verdict: RwLock::default(), asking: Default::default() }
+    }
+
+    fn known(&self, era: Era) -> Answer {
+        let verdict = *self.verdict.read().unwrap_or_else(PoisonError::into_inner);
+        verdict.on(era, self.native.generation(), Instant::now())
+    }
+
+    fn observe(&self, seen: Observation) {
+        let generation = self.native.generation();
+        let mut verdict = self.verdict.write().unwrap_or_else(PoisonError::into_inner);
+        *verdict = verdict.after(seen, generation, Instant::now());
+    }
+
+    /// What a failed exchange says about the eras: at most that the endpoint was away.
+    fn note(&self, failure: &Failure) {
+        if failure.kind == Kind::Unreachable {
+            self.observe(Observation::Unreachable);
+        }
+    }
+
+    /// Asks the endpoint, once for all who want to know.
+    async fn ask_about(&self, era: Era) -> Result<bool, Failure> {
+        let came = Instant::now();
+        let asked = self.asking[usize::from(era == Era::Modern)]
+            .get(|asked| asked.at > came, async {
+                let speaks = self.native.speaks(era).await?;
+                self.observe(Observation::Speaks(era, speaks));
+                Ok(Asked { at: Instant::now(), speaks })
+            })
+            .await?;
+        Ok(asked.speaks)
+    }
+
+    /// Whether a server that was taken for a modern one turns out not to be one.
+    async fn is_contradicted(&self) -> bool {
+        self.observe(Observation::Contradicted(Era::Modern));
+        matches!(self.speaks(Era::Modern).await, Ok(false))
+    }
+}
+
+impl<B: Backend> Backend for Bridge<B> {
+    type Link = Link<B>;
+
+    async fn open(&self, initialize: &Message) -> Result<Self::Link, Failure> {
+        let mut refusal = None;
+        // The client's own `initialize` is the question, unless the answer is known.
+        if self.known(Era::Legacy) != Answer::Known(false) {
+            match self.native.open(initialize).await {
+                Ok(link) => {
+                    self.observe(Observation::Speaks(Era::Legacy, true));
+                    return Ok(Link::Native(link));
+                }
+                Err(failure) if failure.kind == Kind::WrongEra => {
+                    self.observe(Observation::Speaks(Era::Legacy, false));
+                    refusal = Some(failure);
+                }
+                Err(failure) => {
+                    self.note(&failure);
+                    return Err(failure);
+                }
+            }
+        }
+        if self.speaks(Era::Modern).await? {
+            return Ok(Link::Facade(onto_modern::Link::open(self.native.clone(), initialize).await?));
+        }
+        let neither =
+            Failure::new(Kind::Protocol, "the upstream answers as no MCP server of a known revision does");
+        Err(match refusal {
+            Some(refusal) => neither.because(refusal),
+            None => neither,
+        })
+    }
+
+    async fn ask(
+        &self,
+        message: &Message,
+        headers: &HeaderMap,
+        principal: &Principal,
+    ) -> Result<Reply, Failure> {
+        if !self.speaks(Era::Modern).await? {
+            return Err(legacy_only());
+        }
+        let reply =
+            self.native.ask(message, headers, principal).await.inspect_err(|failure| self.note(failure))?;
+        let (reply, foreign) = refused_as_foreign(reply).await?;
+        // What was refused because of its era has not run.
+        if foreign && self.is_contradicted().await {
+            return Err(legacy_only());
+        }
+        Ok(reply)
+    }
+
+    async fn discover(&self) -> Result<Message, Failure> {
+        if self.known(Era::Modern) == Answer::Known(false) {
+            return Err(legacy_only());
+        }
+        match self.native.discover().await {
+            Ok(answer) => {
+                self.observe(Observation::Speaks(Era::Modern, true));
+                Ok(answer)
+            }
+            Err(failure) if failure.kind == Kind::WrongEra => {
+                self.observe(Observation::Speaks(Era::Modern, false));
+                Err(legacy_only())
+            }
+            Err(failure) => {
+                self.note(&failure);
+                Err(failure)
+            }
+        }
+    }
+
+    async fn relay(&self, ask: &Ask, headers: &HeaderMap, session: Option<&str>) -> Result<Reply, Failure> {
+        let reply =
+            self.native.relay(ask, headers, session).await.inspect_err(|failure| self.note(failure))?;
+        if let Ask::Message(message) = ask
+            && message.method() == method::INITIALIZE
+            && reply.status.is_client_error()
+        {
+            self.observe(Observation::Contradicted(Era::Legacy));
+        }
+        Ok(reply)
+    }
+
+    async fn speaks(&self, era: Era) -> Result<bool, Failure> {
+        let before = match self.known(era) {
+            Answer::Known(speaks) => return Ok(speaks),
+            Answer::Doubtful(speaks) => Some(speaks),
+            Answer::Unknown => None,
+        };
+        // A server that is not modern speaks the other era: that costs no session.
+        if era == Era::Legacy && before.is_none() && !self.ask_about(Era::Modern).await? {
+            return Ok(true);
+        }
+        match (self.ask_about(era).await, before) {
+            (Err(failure), Some(before)) => {
+                tracing::debug!(?era, error = failure.chain(), "the upstream's era could not be asked again");
+                self.observe(Observation::Unanswered(era));
+                Ok(before)
+            }
+            (asked, _) => asked,
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.native.generation()
+    }
+
+    async fn probe(&self) -> Result<Probe, Failure> {
+        let found = self.native.probe().await.inspect_err(|failure| self.note(failure))?;
+        match found {
+            Probe::Modern => self.observe(Observation::Speaks(Era::Modern, true)),
+            Probe::Legacy => self.observe(Observation::Speaks(Era::Legacy, true)),
+            Probe::Answers => self.observe(Observation::Speaks(Era::Modern, false)),
+            Probe::Unknown => {}
+        }
+        Ok(found)
+    }
+
+    async fn stop(&self) {
+        self.native.stop().await;
+    }
+}
+
+impl<B: Backend> Clone for Link<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Native(link) => Self::Native(link.clone()),
+            Self::Facade(link) => Self::Facade(link.clone()),
+        }
+    }
+}
+
+impl<B: Backend> call::Link for Link<B> {
+    fn handshake(&self) -> &Message {
+        match self {
+            Self::Native(link) => link.handshake(),
+            Self::Facade(link) => link.handshake(),
+        }
+    }
+
+    async fn ask(&self, message: &Message) -> Result<Reply, Failure> {
+        match self {
+            Self::Native(link) => link.ask(message).await,
+            Self::Facade(link) => link.ask(message).await,
+        }
+    }
+
+    async fn tell(&self, message: &Message) -> Result<(), Failure> {
+        match self {
+            Self::Native(link) => link.tell(message).await,
+            Self::Facade(link) => link.tell(message).await,
+        }
+    }
+
+    async fn stream(&self) -> Result<Reply, Failure> {
+        match self {
+            Self::Native(link) => link.stream().await,
+            Self::Facade(link) => link.stream().await,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Native(link) => link.is_open(),
+            Self::Facade(link) => link.is_open(),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Native(link) => link.close().await,
+            Self::Facade(link) => link.close().await,
+        }
+    }
+}
+
+fn legacy_only() -> Failure {
+    Failure::new(Kind::WrongEra, "the upstream does not speak revision 2026-07-28")
+}
+
+/// Whether a reply to a modern request is how servers of the other era refuse one: a 400 or 404 that is no
+/// answer of a modern server, such as "Missing session ID". The reply stays the bytes it was.
+async fn refused_as_foreign(reply: Reply) -> Result<(Reply, bool), Failure> {
+    if !matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
+        return Ok((reply, false));
+    }
+    let Reply { status, mut headers, body } = reply;
+    let bytes = match body {
+        Body::Bytes(body) => read_up_to(body, REFUSAL_MAX).await?,
+        Body::Full(bytes) => bytes,
+        body => return Ok((Reply { status, headers, body }, false)),
+    };
+    let foreign = match Message::parse(&bytes) {
+        Ok(answer) => error_code(&answer).is_none_or(|code| (-32019..=-32000).contains(&code)),
+        Err(_) => true,
+    };
+    headers.entry(header::CONTENT_TYPE).or_insert(JSON);
+    Ok((Reply { status, headers, body: Body::Full(bytes) }, foreign))
+}
+
+/// The code of an error response.
+fn error_code(answer: &Message) -> Option<i32> {
+    let at = json::find(answer.bytes(), &answer.error()?, &["code"]).ok()??;
+    std::str::from_utf8(&answer.bytes()[at]).ok()?.parse().ok()
+}
