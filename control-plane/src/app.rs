@@ -7,7 +7,7 @@ use crate::{
     args::Args,
     clock::Now,
     config::{Published, Source},
-    fleet::Hub,
+    fleet::{Hub, Rotation},
     status::Board,
     store::{Sqlite, Store, StoreError},
 };
@@ -49,11 +49,14 @@ impl App {
         let board = Board::new(hub.clone(), published.clone(), started_at, listen);
         // Before the first node can ask.
         hub.set_target(published.borrow().running.clone(), Now::read());
+        let every = Duration::from_secs(args.key_rotation);
+        let rotation = Rotation::start(store.clone(), hub.clone(), every).await?;
 
         let stop = tasks.stopping();
         let routes = admin::routes(board.clone(), readiness.clone());
         tasks.spawn("admin", OnExit::Shutdown, routes.serve(http, tasks.clone()));
         tasks.spawn("config", OnExit::Shutdown, source.run(stop.clone()));
+        tasks.spawn("keys", OnExit::Shutdown, rotation.run(stop.clone()));
         tasks.spawn("publish", OnExit::Shutdown, publish(published, hub.clone()));
         let (fleet, until, settled) = (hub.clone(), stop, CancellationToken::new());
         let (records, shelf, settling) = (hub.clone(), store.clone(), settled.clone());

@@ -1,5 +1,6 @@
 //! What was typed → what is true, before anything is touched.
 
+use crate::fleet::ROTATION;
 use clap::{Parser, builder::FalseyValueParser, error::ErrorKind};
 use o1_process::LogFormat;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
@@ -27,6 +28,10 @@ pub struct Args {
     /// whoever reaches the port can read the configuration and pose as a node.
     #[arg(long, env = "O1_INSECURE_LISTEN", value_parser = FalseyValueParser::new())]
     pub insecure_listen: bool,
+    /// How often nodes seal session ids and other tokens with another key, in seconds.
+    #[arg(long, value_name = "SECONDS", env = "O1_KEY_ROTATION", default_value_t = ROTATION.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub key_rotation: u64,
 }
 
 impl Args {
@@ -63,6 +68,7 @@ mod tests {
         assert_eq!(args.listen, "127.0.0.1:7400".parse().unwrap());
         assert_eq!(args.admin, "127.0.0.1:7401".parse().unwrap());
         assert_eq!(args.config, PathBuf::from("only1.yaml"));
+        assert_eq!(args.key_rotation, 24 * 3600);
     }
 
     #[test]
@@ -78,7 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_names_its_flag() {
+    fn a_value_that_is_none_names_its_flag() {
         assert!(read("--listen nowhere").unwrap_err().contains("--listen"));
+        assert!(read("--key-rotation 0").unwrap_err().contains("--key-rotation"));
     }
 }

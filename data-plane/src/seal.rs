@@ -42,8 +42,13 @@ const NONCE: usize = 24;
 const LAYOUT: u8 = 1;
 
 /// The keys in force: the first seals, each of them opens.
-pub struct Keyring(ArcSwap<Vec<Entry>>);
+pub struct Keyring {
+    entries: ArcSwap<Vec<Entry>>,
+    /// Of this process alone. Seals until there are others, and opens what it sealed for as long as it lives.
+    local: Entry,
+}
 
+#[derive(Clone)]
 struct Entry {
     id: [u8; KEY_ID],
     cipher: XChaCha20Poly1305,
@@ -56,13 +61,15 @@ impl Keyring {
         let (mut id, mut secret) = ([0; KEY_ID], [0; 32]);
         random(&mut id);
         random(&mut secret);
-        Arc::new(Self(ArcSwap::from_pointee(entries(&[Key { id, secret }]))))
+        let local = entry(&Key { id, secret });
+        Arc::new(Self { entries: ArcSwap::from_pointee(vec![local.clone()]), local })
     }
 
     /// Takes other keys, the one that seals first. An empty slice changes nothing.
     pub fn replace(&self, keys: &[Key]) {
         if !keys.is_empty() {
-            self.0.store(Arc::new(entries(keys)));
+            let entries = keys.iter().map(entry).chain([self.local.clone()]).collect();
+            self.entries.store(Arc::new(entries));
         }
     }
 
@@ -72,7 +79,7 @@ impl Keyring {
     /// Beyond 256 GiB, which no token reaches.
     #[must_use]
     pub fn seal(&self, purpose: Purpose, principal: &Principal, inside: &[u8]) -> String {
-        let keys = self.0.load();
+        let keys = self.entries.load();
         let key = keys.first().expect("a keyring is never empty");
         let mut token = Vec::with_capacity(1 + KEY_ID + NONCE + inside.len() + 16);
         token.push(LAYOUT);
@@ -93,15 +100,15 @@ impl Keyring {
         let (&LAYOUT, rest) = token.split_first()? else { return None };
         let (id, rest) = rest.split_first_chunk::<KEY_ID>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
-        let keys = self.0.load();
+        let keys = self.entries.load();
         let key = keys.iter().find(|key| key.id == *id)?;
         let payload = Payload { msg: sealed, aad: &bound(purpose, principal) };
         key.cipher.decrypt(&XNonce::from(*nonce), payload).ok()
     }
 }
 
-fn entries(keys: &[Key]) -> Vec<Entry> {
-    keys.iter().map(|key| Entry { id: key.id, cipher: XChaCha20Poly1305::new(&key.secret.into()) }).collect()
+fn entry(key: &Key) -> Entry {
+    Entry { id: key.id, cipher: XChaCha20Poly1305::new(&key.secret.into()) }
 }
 
 /// What a token is bound to beside its content.
@@ -154,6 +161,17 @@ mod tests {
         ring.replace(&[key(3), key(2)]);
         assert!(ring.open(Purpose::Task, &who, &old).is_none());
         assert!(ring.open(Purpose::Task, &who, &new).is_some());
+    }
+
+    #[test]
+    fn what_was_sealed_before_the_shared_keys_came_still_opens_and_is_sealed_no_more() {
+        let (ring, other, who) = (Keyring::local(), Keyring::local(), principal(""));
+        let alone = ring.seal(Purpose::Session, &who, b"x");
+        for ring in [&ring, &other] {
+            ring.replace(&[key(1)]);
+        }
+        assert!(ring.open(Purpose::Session, &who, &alone).is_some());
+        assert!(other.open(Purpose::Session, &who, &ring.seal(Purpose::Session, &who, b"y")).is_some());
     }
 
     proptest::proptest! {

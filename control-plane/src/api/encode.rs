@@ -32,6 +32,12 @@ pub(super) fn response(out: Out) -> wire::SyncResponse {
             target: target.as_ref().map(version),
             server_time: Some(from_system_time(at)),
         }),
+        Out::SealKeys(keys) => Msg::SealKeys(wire::SealKeys {
+            keys: keys
+                .iter()
+                .map(|key| wire::SealKey { id: key.id.to_vec(), secret: key.secret.to_vec() })
+                .collect(),
+        }),
         Out::Config { nonce, revision } => Msg::Config(update(nonce, &revision)),
         Out::Goodbye(goodbye) => Msg::Goodbye(self::goodbye(goodbye)),
     };

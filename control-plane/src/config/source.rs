@@ -317,7 +317,7 @@ fn not_stored(file: &str, error: &StoreError) -> Problem {
 mod tests {
     use super::*;
     use crate::{
-        fleet::{NodeRecord, NodeUid},
+        fleet::{NodeRecord, NodeUid, SealKey},
         store::{Reply, RevisionHeader, Sqlite},
     };
     use std::{
@@ -363,6 +363,14 @@ mod tests {
 
         fn forget_node(&self, uid: NodeUid) -> Reply<'_, ()> {
             self.store.forget_node(uid)
+        }
+
+        fn seal_keys(&self) -> Reply<'_, Vec<SealKey>> {
+            self.store.seal_keys()
+        }
+
+        fn replace_seal_keys(&self, keys: Vec<SealKey>) -> Reply<'_, ()> {
+            self.store.replace_seal_keys(keys)
         }
     }
 

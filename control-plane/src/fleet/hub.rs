@@ -2,7 +2,8 @@
 //! moments, and the hands that carry out what the registry decides.
 
 use super::{
-    Event, Hello, HelloError, Message, NodeRecord, NodeUid, Outbox, Outcome, Records, Registry, StreamId,
+    Event, Hello, HelloError, Message, NodeRecord, NodeUid, Outbox, Outcome, Records, Registry, SealKey,
+    StreamId,
 };
 use crate::{
     clock::Now,
@@ -93,6 +94,13 @@ impl Hub {
                 .keep_only(|name| target.fleet.upstreams.iter().any(|upstream| upstream.name == name));
         }
         let outcome = fleet.registry.set_target(target, now);
+        self.carry_out(fleet, outcome);
+    }
+
+    /// Nodes should seal and open tokens with other keys from now on.
+    pub fn set_seal_keys(&self, keys: Arc<[SealKey]>) {
+        let mut fleet = self.lock();
+        let outcome = fleet.registry.set_seal_keys(keys);
         self.carry_out(fleet, outcome);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! [`Registry`] and [`Node`] decide (pure: they are told the time and answer with an [`Outcome`]); [`Hub`] holds
 //! the lock, carries outcomes to the streams, the log and the store; [`Outbox`] is what waits for one stream.
+//! [`Rotation`] makes the keys that nodes seal tokens with, on a [`Schedule`].
 //!
 //! Whether a node is in sync is derived from what the node says it runs and from nothing else. This module must
 //! never wait for a node, and must never send one version twice on one stream.
@@ -13,6 +14,8 @@ mod outbox;
 mod outcome;
 mod records;
 mod registry;
+mod rotation;
+mod seal_keys;
 
 pub use hub::Hub;
 pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceName};
@@ -21,6 +24,8 @@ pub use outbox::{Goodbye, GoodbyeReason, Out, Outbox, Welcome};
 pub use outcome::{Event, Outcome, StreamId, What};
 pub use records::{NodeRecord, Records};
 pub use registry::{Hello, HelloError, Message, Registry};
+pub use rotation::Rotation;
+pub use seal_keys::{ROTATION, Schedule, SealKey};
 
 #[cfg(test)]
 pub(crate) use records::sample_record;

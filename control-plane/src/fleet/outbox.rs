@@ -1,6 +1,7 @@
 //! What waits to be sent on one stream: one slot for each kind of message, where the newest wins, so that a
 //! slow node costs the same memory as a fast one and nobody ever waits for either.
 
+use super::SealKey;
 use crate::config::{Revision, Version};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,6 +23,8 @@ pub enum Out {
         /// When this was written.
         at: SystemTime,
     },
+    /// The keys for tokens, the one that seals first.
+    SealKeys(Arc<[SealKey]>),
     /// A configuration to run.
     Config {
         /// Counts updates on this stream, from 1.
@@ -82,6 +85,7 @@ struct Shared {
 struct Slots {
     welcome: Option<Out>,
     heartbeat_ack: Option<Out>,
+    seal_keys: Option<Out>,
     config: Option<Out>,
     goodbye: Option<Out>,
     closed: bool,
@@ -104,10 +108,12 @@ impl Outbox {
         let slot = match out {
             Out::Welcome(_) => &mut slots.welcome,
             Out::HeartbeatAck { .. } => &mut slots.heartbeat_ack,
+            Out::SealKeys(_) => &mut slots.seal_keys,
             Out::Config { .. } => &mut slots.config,
             Out::Goodbye(_) => {
                 // What it was going to be told no longer matters.
                 slots.heartbeat_ack = None;
+                slots.seal_keys = None;
                 slots.config = None;
                 &mut slots.goodbye
             }
@@ -139,9 +145,9 @@ impl Outbox {
         if slots.closed {
             return Some(None);
         }
-        let Slots { welcome, heartbeat_ack, config, goodbye, .. } = &mut *slots;
-        let next = welcome.take().or_else(|| heartbeat_ack.take()).or_else(|| config.take());
-        let next = next.or_else(|| goodbye.take());
+        // Keys before the configuration: whom a node serves, it serves with keys that others have.
+        let Slots { welcome, heartbeat_ack, seal_keys, config, goodbye, .. } = &mut *slots;
+        let next = [welcome, heartbeat_ack, seal_keys, config, goodbye].into_iter().find_map(Option::take);
         slots.closed = matches!(next, Some(Out::Goodbye(_)));
         next.map(Some)
     }
@@ -170,6 +176,7 @@ mod tests {
             seen.push(match out {
                 Out::Welcome(_) => "welcome".to_owned(),
                 Out::HeartbeatAck { seq, .. } => format!("ack {seq}"),
+                Out::SealKeys(keys) => format!("keys {}", keys.len()),
                 Out::Config { nonce, .. } => format!("config {nonce}"),
                 Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
             });

@@ -2,7 +2,7 @@
 
 use super::{
     ANSWER, Event, Goodbye, GoodbyeReason, Identity, MAX_NODES, Node, NodeRecord, NodeState, NodeUid, Out,
-    Outcome, Refusal, Rejection, StreamId, Welcome,
+    Outcome, Refusal, Rejection, SealKey, StreamId, Welcome,
     node::{InFlight, Session},
     outcome::What,
 };
@@ -93,6 +93,8 @@ pub struct Registry {
     streams: HashMap<StreamId, NodeUid>,
     last_stream: u64,
     target: Option<Arc<Revision>>,
+    /// The one that seals first. Empty: there are none yet.
+    seal_keys: Arc<[SealKey]>,
     generation: u64,
     stopping: bool,
 }
@@ -105,6 +107,7 @@ impl Default for Registry {
             streams: HashMap::new(),
             last_stream: 0,
             target: None,
+            seal_keys: Arc::default(),
             generation: 0,
             stopping: false,
         }
@@ -183,6 +186,9 @@ impl Registry {
             out.event(node, What::Foreign(applied));
         }
         out.sends.push((id, Out::Welcome(Welcome { target })));
+        if !self.seal_keys.is_empty() {
+            out.sends.push((id, Out::SealKeys(self.seal_keys.clone())));
+        }
         pump(node, self.target.as_ref(), now, &mut out);
         out.remember(node);
         self.show(uid, now, &mut out);
@@ -265,6 +271,13 @@ impl Registry {
             self.show(uid, now, &mut out);
         }
         out
+    }
+
+    /// Nodes should seal and open tokens with other keys from now on.
+    pub fn set_seal_keys(&mut self, keys: Arc<[SealKey]>) -> Outcome {
+        self.seal_keys = keys;
+        let sends = self.streams.keys().map(|stream| (*stream, Out::SealKeys(self.seal_keys.clone())));
+        Outcome { sends: sends.collect(), ..Outcome::default() }
     }
 
     /// Time has passed: leases end, answers are overdue, nodes are forgotten.

@@ -136,6 +136,7 @@ fn words(outcome: &Outcome) -> Vec<String> {
         let what = match out {
             Out::Welcome(_) => "welcome".to_owned(),
             Out::HeartbeatAck { .. } => "ack".to_owned(),
+            Out::SealKeys(keys) => format!("keys {}", keys.len()),
             Out::Config { nonce, revision } => format!("config {nonce} r{}", revision.version.revision),
             Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
         };
@@ -165,6 +166,19 @@ fn a_node_that_runs_the_target_is_sent_nothing() {
     let mut scene = Scene::targeting(3);
     assert_eq!(scene.hello(running(1, 3)).0, ["1<-welcome"]);
     assert_eq!(scene.sees(1), (NodeState::Connected, SyncState::Synced));
+}
+
+#[test]
+fn keys_go_to_every_node_when_it_comes_and_when_they_change_and_before_any_configuration() {
+    let mut scene = Scene::targeting(1);
+    let keys = |count: usize| (0..count).map(|_| SealKey::mint(UNIX_EPOCH)).collect::<Arc<[_]>>();
+    assert!(scene.registry.set_seal_keys(keys(2)).sends.is_empty(), "nobody is there");
+    assert_eq!(scene.hello(node(1)).0, ["1<-welcome", "1<-keys 2", "1<-config 1 r1"]);
+    scene.join(running(2, 1));
+    let mut sent = words(&scene.registry.set_seal_keys(keys(3)));
+    sent.sort();
+    assert_eq!(sent, ["1<-keys 3", "2<-keys 3"]);
+    assert_eq!(scene.hello(running(2, 1)).0, ["2<-Superseded", "3<-welcome", "3<-keys 3"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What outlives the process: every accepted configuration, and the nodes that were ever seen.
+//! What outlives the process: every accepted configuration, the nodes that were ever seen, and the keys that
+//! nodes seal tokens with.
 //!
 //! [`Store`] is the agreement, the behaviour suite beside it is what it means, and every implementation must
 //! pass all of it. Once a method has returned, a power failure does not take back what it did.
@@ -16,7 +17,7 @@ pub use sqlite::Sqlite;
 
 use crate::{
     config::Version,
-    fleet::{NodeRecord, NodeUid},
+    fleet::{NodeRecord, NodeUid, SealKey},
 };
 use futures_util::future::BoxFuture;
 use std::time::SystemTime;
@@ -46,6 +47,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a node; one that is not there is no error.
     fn forget_node(&self, uid: NodeUid) -> Reply<'_, ()>;
+
+    /// The keys for tokens, in the order in which they were given.
+    fn seal_keys(&self) -> Reply<'_, Vec<SealKey>>;
+
+    /// Keeps these keys and no others.
+    fn replace_seal_keys(&self, keys: Vec<SealKey>) -> Reply<'_, ()>;
 }
 
 /// A configuration that was accepted and is about to get its number.

@@ -5,7 +5,7 @@
 use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision};
 use crate::{
     config::{Digest, Version},
-    fleet::{NodeRecord, NodeUid},
+    fleet::{NodeRecord, NodeUid, SealKey},
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use std::{
@@ -24,7 +24,8 @@ const QUEUE: usize = 256;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Each step takes the schema from its index to the next number; `user_version` counts the steps taken.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE config_revision (
         revision    INTEGER PRIMARY KEY,
         generation  INTEGER NOT NULL,
@@ -38,7 +39,16 @@ const MIGRATIONS: &[&str] = &["
         node_id     TEXT    NOT NULL,
         record      TEXT    NOT NULL  -- JSON of a NodeRecord
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE seal_key (
+        position        INTEGER PRIMARY KEY,
+        id              BLOB    NOT NULL,
+        secret          BLOB    NOT NULL,
+        seals_from_ms   INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -188,6 +198,30 @@ impl Store for Sqlite {
         self.ask("forget a node", move |connection| {
             connection.prepare_cached("DELETE FROM node WHERE node_uid = ?1")?.execute([uid.as_bytes()])?;
             Ok(())
+        })
+    }
+
+    fn seal_keys(&self) -> Reply<'_, Vec<SealKey>> {
+        self.ask("read the sealing keys", |connection| {
+            connection
+                .prepare_cached("SELECT id, secret, seals_from_ms FROM seal_key ORDER BY position")?
+                .query_map([], |row| {
+                    Ok(SealKey { id: row.get(0)?, secret: row.get(1)?, seals_from: from_ms(row.get(2)?) })
+                })?
+                .collect()
+        })
+    }
+
+    fn replace_seal_keys(&self, keys: Vec<SealKey>) -> Reply<'_, ()> {
+        self.ask("store the sealing keys", move |connection| {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM seal_key", [])?;
+            for key in keys {
+                transaction
+                    .prepare_cached("INSERT INTO seal_key (id, secret, seals_from_ms) VALUES (?1, ?2, ?3)")?
+                    .execute(params![key.id, key.secret, to_ms(key.seals_from)])?;
+            }
+            transaction.commit()
         })
     }
 }

@@ -4,7 +4,7 @@
 use super::{NewRevision, Store};
 use crate::{
     config::Digest,
-    fleet::{NodeRecord, NodeUid, sample_record},
+    fleet::{NodeRecord, NodeUid, SealKey, sample_record},
 };
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -20,6 +20,7 @@ macro_rules! behaves_like_a_store {
             many_writers_at_once_get_different_numbers
             nodes_are_remembered_replaced_and_forgotten
             documents_come_back_byte_for_byte
+            sealing_keys_are_replaced_as_a_whole_and_keep_their_order
         );
     };
     ($open:expr; $($name:ident)*) => {$(
@@ -126,4 +127,18 @@ pub(crate) async fn documents_come_back_byte_for_byte<S: Store>(open: impl Fn() 
     let store = open();
     store.append_revision(NewRevision { content: content.clone(), ..new_revision("") }).await.unwrap();
     assert_eq!(store.latest().await.unwrap().unwrap().content, content);
+}
+
+pub(crate) async fn sealing_keys_are_replaced_as_a_whole_and_keep_their_order<S: Store>(
+    open: impl Fn() -> S,
+) {
+    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    let [a, b, c] = [SealKey::mint(at(30)), SealKey::mint(at(10)), SealKey::mint(at(20))];
+    let store = open();
+    assert_eq!(store.seal_keys().await.unwrap(), []);
+    store.replace_seal_keys(vec![a.clone(), b.clone()]).await.unwrap();
+    assert_eq!(store.seal_keys().await.unwrap(), [a, b.clone()]);
+    store.replace_seal_keys(vec![b.clone(), c.clone()]).await.unwrap();
+    drop(store);
+    assert_eq!(open().seal_keys().await.unwrap(), [b, c]);
 }

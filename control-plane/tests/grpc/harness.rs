@@ -174,6 +174,7 @@ pub fn args(dir: &Path) -> Args {
         state_dir: dir.join("state"),
         log_format: LogFormat::Text,
         insecure_listen: false,
+        key_rotation: 24 * 3600,
     }
 }
 
@@ -209,6 +210,8 @@ pub fn running(uid: u8, applied: &ConfigVersion) -> Hello {
 pub struct Node {
     say: mpsc::Sender<SyncRequest>,
     hear: Streaming<SyncResponse>,
+    /// The keys that came last.
+    pub keys: Option<wire::SealKeys>,
 }
 
 impl Node {
@@ -218,7 +221,7 @@ impl Node {
         say.try_send(SyncRequest { msg: Some(first) }).unwrap();
         let mut client = NodeServiceClient::new(channel(listen).await);
         let hear = client.sync(ReceiverStream::new(said)).await?.into_inner();
-        Ok(Self { say, hear })
+        Ok(Self { say, hear, keys: None })
     }
 
     /// Opens a stream and is welcomed.
@@ -234,10 +237,15 @@ impl Node {
         self.say.send(SyncRequest { msg: Some(message) }).await.expect("the stream is open");
     }
 
-    /// The next message; `None`: the stream ended.
+    /// The next message; `None`: the stream ended. Keys are set aside: nobody answers them.
     pub async fn next(&mut self) -> Result<Option<Msg>, Status> {
-        let message = timeout(SOON, self.hear.message()).await.expect("something in time")?;
-        Ok(message.map(|response| response.msg.expect("a message that this build knows")))
+        loop {
+            let message = timeout(SOON, self.hear.message()).await.expect("something in time")?;
+            match message.map(|response| response.msg.expect("a message that this build knows")) {
+                Some(Msg::SealKeys(keys)) => self.keys = Some(keys),
+                other => return Ok(other),
+            }
+        }
     }
 
     pub async fn config(&mut self) -> ConfigUpdate {

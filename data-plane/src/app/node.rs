@@ -6,6 +6,7 @@ use crate::{
     current,
     metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
     plan::{Plan, Version},
+    seal::{self, Keyring},
 };
 use o1_process::Readiness;
 use o1_proto::model::Fleet;
@@ -16,6 +17,7 @@ pub(super) struct Node {
     reader: current::Reader,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    keyring: Arc<Keyring>,
 }
 
 impl Node {
@@ -25,6 +27,7 @@ impl Node {
             reader: context.current.clone(),
             metrics: context.metrics.clone(),
             readiness: context.readiness.clone(),
+            keyring: context.keyring.clone(),
         }
     }
 }
@@ -59,6 +62,10 @@ impl control::Node for Node {
 
     fn draining(&self) -> bool {
         self.readiness.is_draining()
+    }
+
+    fn seal_with(&self, keys: &[seal::Key]) {
+        self.keyring.replace(keys);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{
     Node, ack,
+    keys::Keys,
     outbound::Outbound,
     snapshot::{Applier, Outcome},
     stream::{self, Connected, Ended, Terms},
@@ -12,7 +13,10 @@ use super::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_proto::{
     convert::from_system_time,
-    wire::{ConfigUpdate, Goodbye, GoodbyeReason, Heartbeat, SyncResponse, sync_request, sync_response::Msg},
+    wire::{
+        ConfigUpdate, Goodbye, GoodbyeReason, Heartbeat, SealKeys, SyncResponse, sync_request,
+        sync_response::Msg,
+    },
 };
 use std::{
     sync::Arc,
@@ -28,6 +32,7 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Exchange<'a> {
     node: &'a Arc<dyn Node>,
     applier: &'a Arc<Applier>,
+    keys: &'a Arc<Keys>,
     inbound: Streaming<SyncResponse>,
     outbound: Outbound,
     terms: Terms,
@@ -36,22 +41,34 @@ pub(super) struct Exchange<'a> {
     /// The latest that came meanwhile. The control plane waits for an answer and sends none; one that does not
     /// wait gets the answer to its latest.
     waiting: Option<ConfigUpdate>,
+    /// The keys in work.
+    taking: Option<BoxFuture<'a, ()>>,
+    /// The latest that came meanwhile.
+    waiting_keys: Option<SealKeys>,
     heartbeats: u64,
     /// When the last heartbeat was answered.
     heard: Instant,
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(connected: Connected, node: &'a Arc<dyn Node>, applier: &'a Arc<Applier>) -> Self {
+    pub fn new(
+        connected: Connected,
+        node: &'a Arc<dyn Node>,
+        applier: &'a Arc<Applier>,
+        keys: &'a Arc<Keys>,
+    ) -> Self {
         let Connected { client: _, inbound, outbound, terms } = connected;
         Self {
             node,
             applier,
+            keys,
             inbound,
             outbound,
             terms,
             applying: None,
             waiting: None,
+            taking: None,
+            waiting_keys: None,
             heartbeats: 0,
             heard: Instant::now(),
         }
@@ -69,6 +86,7 @@ impl<'a> Exchange<'a> {
                     Err(ended) => return ended,
                 },
                 (nonce, outcome) = settled(&mut self.applying) => self.answer(nonce, outcome),
+                () = settled(&mut self.taking) => self.go_on(),
                 _ = heartbeat.tick() => self.beat(),
                 () = draining.cancelled(), if !told => {
                     told = true;
@@ -83,8 +101,13 @@ impl<'a> Exchange<'a> {
 
     fn hear(&mut self, message: Msg) -> Option<Ended> {
         match message {
-            Msg::Config(update) if self.applying.is_some() => self.waiting = Some(update),
+            // Whom a node serves, it serves with keys that other nodes have: keys come first.
+            Msg::Config(update) if self.applying.is_some() || self.taking.is_some() => {
+                self.waiting = Some(update);
+            }
             Msg::Config(update) => self.apply(update),
+            Msg::SealKeys(keys) if self.taking.is_some() => self.waiting_keys = Some(keys),
+            Msg::SealKeys(keys) => self.take(keys),
             Msg::HeartbeatAck(_) => self.heard = Instant::now(),
             Msg::Goodbye(goodbye) => return Some(Ended::Goodbye(stream::farewell(goodbye))),
             Msg::Welcome(_) => {
@@ -100,9 +123,26 @@ impl<'a> Exchange<'a> {
         self.applying = Some(outcome.map(move |outcome| (nonce, outcome)).boxed());
     }
 
+    fn take(&mut self, keys: SealKeys) {
+        self.taking = Some(self.keys.clone().take(keys).boxed());
+    }
+
     fn answer(&mut self, nonce: u64, outcome: Outcome) {
         self.outbound.say(ack::verdict(nonce, outcome));
-        if let Some(update) = self.waiting.take() {
+        self.go_on();
+    }
+
+    /// Begins what waits, if its turn has come.
+    fn go_on(&mut self) {
+        if self.taking.is_none()
+            && let Some(keys) = self.waiting_keys.take()
+        {
+            self.take(keys);
+        }
+        if self.taking.is_none()
+            && self.applying.is_none()
+            && let Some(update) = self.waiting.take()
+        {
             self.apply(update);
         }
     }

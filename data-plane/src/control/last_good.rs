@@ -1,4 +1,5 @@
-//! The configurations on the node's own disk: the one it applied last, the one before, and the one it refused.
+//! What the control plane sent, on the node's own disk: the configuration applied last, the one before, the one
+//! refused, and the sealing keys. Files are for their owner alone.
 //!
 //! Each file is a header line, `only1 <what> 1 <blake3 of the body> <build>`, and an encoded message. A file
 //! that is not exactly that is never used.
@@ -7,7 +8,7 @@ use super::{identity::hex, snapshot::Refusal};
 use o1_process::StateDir;
 use o1_proto::{
     digest,
-    wire::{ConfigNack, ConfigUpdate},
+    wire::{ConfigNack, ConfigUpdate, SealKeys},
 };
 use prost::Message;
 use std::{io, sync::Arc};
@@ -15,6 +16,7 @@ use std::{io, sync::Arc};
 /// What was applied, newest first.
 pub(super) const APPLIED: [&str; 2] = ["config.snap", "config.snap.prev"];
 const REFUSED: &str = "config.refused";
+const KEYS: &str = "seal.keys";
 const FORMAT: &str = "1";
 
 /// The files.
@@ -77,6 +79,24 @@ impl LastGood {
         }
         let nack = ConfigNack::decode(body).ok()?;
         Some(Refusal { version: nack.rejected?, running: nack.running, rejections: nack.rejections })
+    }
+
+    /// The sealing keys; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    pub fn keys(&self) -> Result<Option<SealKeys>, String> {
+        let Some(bytes) = self.state.read(KEYS).map_err(|error| error.to_string())? else { return Ok(None) };
+        let (_, body) = open("keys", &bytes)?;
+        SealKeys::decode(body).map(Some).map_err(|error| error.to_string())
+    }
+
+    /// Keeps the sealing keys. Durable when this returns.
+    ///
+    /// # Errors
+    /// The disk refuses; the older ones are whole.
+    pub fn keep_keys(&self, keys: &SealKeys) -> io::Result<()> {
+        self.state.write_atomic(KEYS, &self.seal("keys", keys))
     }
 
     fn seal(&self, what: &str, message: &impl Message) -> Vec<u8> {

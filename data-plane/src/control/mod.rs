@@ -3,7 +3,7 @@
 //! [`start`] gives the node the configuration it last applied, from its own disk, and then follows the control
 //! plane for as long as the process runs: [`stream`] connects and agrees on terms, [`exchange`] is one
 //! connection, [`snapshot`] turns an update into a running configuration, [`last_good`] keeps it on disk,
-//! [`ack`] words the verdict, [`stats`] reports counters, [`link`] shows all that to operators.
+//! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`link`] shows all that to operators.
 //!
 //! The control plane is never needed to serve: nothing here may stop, delay or fail a call, and nothing here
 //! knows another layer. The generated messages end here; the rest of the node sees [`Node`], [`Link`] and plain
@@ -12,6 +12,7 @@
 mod ack;
 mod exchange;
 mod identity;
+mod keys;
 mod last_good;
 mod link;
 mod outbound;
@@ -22,8 +23,10 @@ mod stream;
 pub use link::{Applied, Link, LinkStatus, RefusedVersion};
 pub use stats::{NodeStats, Reachability, UpstreamStats};
 
+use crate::seal;
 use exchange::Exchange;
 use identity::Identity;
+use keys::Keys;
 use last_good::LastGood;
 use o1_process::StateDir;
 use o1_proto::{model::Fleet, wire};
@@ -49,6 +52,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// The node takes no new clients and is finishing its calls.
     fn draining(&self) -> bool;
+
+    /// Seals and opens tokens with these keys from now on; the first one seals.
+    fn seal_with(&self, keys: &[seal::Key]);
 }
 
 /// The name of one configuration. Order is (generation, revision).
@@ -116,8 +122,10 @@ pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Fu
     }
     let identity = Identity::begin_epoch(&options.state)?;
     let (link, watched) = watch::channel(LinkStatus::new(&identity, options.control.as_ref()));
-    let files = LastGood::new(options.state.clone(), options.build_version);
-    let applier = Arc::new(Applier::new(node.clone(), files, link.clone()));
+    let files = || LastGood::new(options.state.clone(), options.build_version);
+    let keys = Keys::new(node.clone(), files());
+    keys.cold_start();
+    let applier = Arc::new(Applier::new(node.clone(), files(), link.clone()));
     applier.cold_start();
     let control = Control {
         me: identity.describe(&options),
@@ -127,6 +135,7 @@ pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Fu
         stopping: options.stopping,
         node,
         applier,
+        keys,
         link,
     };
     Ok((Link::new(watched), control.run()))
@@ -139,6 +148,7 @@ struct Control {
     me: wire::NodeIdentity,
     node: Arc<dyn Node>,
     applier: Arc<Applier>,
+    keys: Arc<Keys>,
     reporter: Reporter,
     link: watch::Sender<LinkStatus>,
 }
@@ -181,8 +191,8 @@ impl Control {
         link::connected(&self.link, &connected.terms.control_plane);
         let reports =
             self.reporter.run(connected.client.clone(), &self.me, self.node.as_ref(), connected.terms.stats);
-        let exchange =
-            Exchange::new(connected, &self.node, &self.applier).run(&self.draining, &self.stopping);
+        let exchange = Exchange::new(connected, &self.node, &self.applier, &self.keys)
+            .run(&self.draining, &self.stopping);
         let ended = tokio::select! {
             ended = exchange => ended,
             never = reports => match never {},

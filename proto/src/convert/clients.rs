@@ -18,6 +18,7 @@ pub(super) fn encode(clients: &Clients) -> wire::Clients {
             refresh: Some(from_duration(clients.catalogue.refresh)),
             wait: Some(from_duration(clients.catalogue.wait)),
         }),
+        session_lifetime: Some(from_duration(clients.session_lifetime)),
     }
 }
 
@@ -31,6 +32,7 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Clients> {
         session_idle: duration_or(wire.session_idle.as_ref(), default.session_idle),
         max_sessions: if wire.max_sessions == 0 { default.max_sessions } else { wire.max_sessions },
         catalogue: decode_catalogue(&wire.catalogue.unwrap_or_default()),
+        session_lifetime: duration_or(wire.session_lifetime.as_ref(), default.session_lifetime),
     })
 }
 

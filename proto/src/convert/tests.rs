@@ -91,6 +91,7 @@ fn fleet() -> impl Strategy<Value = Fleet> {
             servers: servers.into_iter().filter_map(server).collect(),
             clients: Clients {
                 max_body_bytes,
+                session_lifetime: Duration::from_millis(max_body_bytes),
                 catalogue: Catalogue { page: 7, wait: Duration::ZERO, ..Catalogue::default() },
                 ..Clients::default()
             },

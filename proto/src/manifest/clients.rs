@@ -25,6 +25,11 @@ pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) 
         None => Vec::new(),
     };
     let auth = map.get("auth").map(|field| auth::read(field, names)).unwrap_or_default();
+    let session_limit = |name, default| {
+        map.get(name)
+            .and_then(|field| field.duration(&rules::CLIENT_LIMIT, Duration::from_secs(1)))
+            .unwrap_or(default)
+    };
     let clients = Clients {
         origins: texts("origins", &rules::CLIENT_ORIGIN, "such as `[\"https://app.example\"]`", origin),
         hosts: texts("hosts", &rules::CLIENT_HOST, "such as `[mcp.example]`", host),
@@ -32,10 +37,8 @@ pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) 
             .get("max_body")
             .and_then(|field| max_body(&field))
             .unwrap_or(default.max_body_bytes),
-        session_idle: map
-            .get("session_idle")
-            .and_then(|field| field.duration(&rules::CLIENT_LIMIT, Duration::from_secs(1)))
-            .unwrap_or(default.session_idle),
+        session_idle: session_limit("session_idle", default.session_idle),
+        session_lifetime: session_limit("session_lifetime", default.session_lifetime),
         max_sessions: map
             .get("max_sessions")
             .and_then(|field| field.number(&rules::CLIENT_LIMIT, 1..=u32::MAX))

@@ -205,6 +205,12 @@ pub(super) static CLIENTS: Section = Section {
         ),
         key("max_body", "size", "4MiB", "The largest request body."),
         key("session_idle", "duration", "30m", "Idle sessions end after this long."),
+        key(
+            "session_lifetime",
+            "duration",
+            "24h",
+            "Sessions end this long after they began, however busy they are; the client opens another.",
+        ),
         key("max_sessions", "number", "10000", "The most sessions a node holds."),
         key("catalogue", "section", "{}", "How lists of many upstreams are kept and answered."),
         key(

@@ -94,8 +94,8 @@ rules! {
     NO_UPSTREAMS "no-upstreams" Document "Warning: without upstreams nothing is served.";
     NO_EFFECT_YET "no-effect-yet" Document "Warning: the key is checked and accepted, but this version does not act on it.";
 
-    CLIENT_LIMIT "client-limit" Limits "`max_sessions` is at least 1, `max_body` 1 KiB to 1 GiB, `session_idle` at least 1s.";
     CATALOGUE_LIMIT "catalogue-limit" Limits "`page` is 1 to 10,000, `refresh` at least 1s, `wait` at most 30s.";
+    CLIENT_LIMIT "client-limit" Limits "`max_sessions` is at least 1, `max_body` 1 KiB to 1 GiB, `session_idle` and `session_lifetime` at least 1s.";
     TIMEOUT_RANGE "timeout-range" Limits "Timeouts are at least 1ms, and `idle` is not above `total`.";
 
     TLS_PAIR "tls-pair" Tls "A certificate comes with its key, and a key with its certificate.";

@@ -137,6 +137,8 @@ pub struct Clients {
     pub session_idle: Duration,
     /// Most legacy sessions a node holds.
     pub max_sessions: u32,
+    /// Legacy sessions end this long after they began, on whichever node.
+    pub session_lifetime: Duration,
     /// How lists of many upstreams are kept and answered.
     pub catalogue: Catalogue,
 }
@@ -167,6 +169,7 @@ impl Default for Clients {
             session_idle: Duration::from_secs(30 * 60),
             max_sessions: 10_000,
             catalogue: Catalogue::default(),
+            session_lifetime: Duration::from_secs(24 * 3600),
         }
     }
 }

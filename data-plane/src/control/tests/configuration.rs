@@ -217,3 +217,56 @@ async fn what_the_disk_refuses_runs_and_is_acknowledged_and_shown_as_not_durable
     assert!(!running.link.status().applied.unwrap().durable);
     running.leave(peer).await;
 }
+
+fn seal_keys(secrets: &[u8]) -> Msg {
+    let key = |secret: &u8| wire::SealKey { id: vec![*secret; 4], secret: vec![*secret; 32] };
+    Msg::SealKeys(wire::SealKeys { keys: secrets.iter().map(key).collect() })
+}
+
+#[tokio::test]
+async fn sealing_keys_are_in_force_before_the_configuration_and_outlive_both_processes() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::default();
+    let logging = log.capture();
+    let mut plane = ControlPlane::start();
+    let running = Running::start(dir.path(), Some(plane.address));
+    let mut peer = plane.welcome().await;
+    for (nonce, keys) in [(1, &[201_u8, 202][..]), (2, &[202, 203, 201])] {
+        peer.send(seal_keys(keys)).await;
+        peer.send(Msg::Config(update(nonce, nonce, &fleet(&["a"])))).await;
+        assert_ack(&mut peer, nonce, nonce).await;
+        assert_eq!(*running.node.keys.lock().unwrap(), keys);
+    }
+    // What cannot be a key changes nothing.
+    peer.send(Msg::SealKeys(wire::SealKeys::default())).await;
+    peer.send(Msg::SealKeys(wire::SealKeys { keys: vec![wire::SealKey::default()] })).await;
+    log.until("sealing keys that cannot be used", 2).await;
+    assert_eq!(*running.node.keys.lock().unwrap(), [202, 203, 201]);
+    let file = std::fs::metadata(running.state.path("seal.keys")).unwrap();
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    running.leave(peer).await;
+    drop(plane);
+
+    let running = Running::start(dir.path(), None);
+    assert_eq!(*running.node.keys.lock().unwrap(), [202, 203, 201], "a restart without a control plane");
+    running.stop().await;
+    let text = log.text();
+    assert!(!["[201", "[202", "c9c9c9", "cacaca", "201, 201"].iter().any(|key| text.contains(key)), "{text}");
+    drop(logging);
+}
+
+#[tokio::test]
+async fn damaged_sealing_keys_are_told_and_do_not_keep_the_node_from_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    state.write_atomic("seal.keys", b"rubbish").unwrap();
+    drop(state);
+    let log = Log::default();
+    let logging = log.capture();
+    let running = Running::start(dir.path(), None);
+    assert!(log.text().contains("the sealing keys on disk cannot be used"), "{}", log.text());
+    assert!(running.node.keys.lock().unwrap().is_empty());
+    running.stop().await;
+    drop(logging);
+}

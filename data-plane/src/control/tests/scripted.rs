@@ -239,6 +239,8 @@ pub struct TestNode {
     pub problems: Mutex<Vec<super::LocalProblem>>,
     pub stats: Mutex<super::NodeStats>,
     pub panic: AtomicBool,
+    /// The keys it seals with, by the first byte of each secret.
+    pub keys: Mutex<Vec<u8>>,
     /// Applying has begun.
     pub entered: Notify,
     gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
@@ -281,5 +283,9 @@ impl super::Node for TestNode {
 
     fn draining(&self) -> bool {
         false
+    }
+
+    fn seal_with(&self, keys: &[crate::seal::Key]) {
+        *self.keys.lock().unwrap() = keys.iter().map(|key| key.secret[0]).collect();
     }
 }

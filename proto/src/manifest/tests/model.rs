@@ -191,7 +191,7 @@ fn upstreams_are_sorted_and_prefixes_follow_names() {
 #[test]
 fn durations_sizes_and_commands_keep_their_values() {
     let found = fleet(
-        "upstreams:\n  a:\n    primary: [{command: [x, 8080, -y, ''], cwd: /srv, processes: per_session, env: {P: 1, Q: file:/q}}]\n    timeouts: {idle: 500ms, total: 2h, connect: 5m}\nclients: {max_body: 64KiB, session_idle: 90s, max_sessions: 7}\n",
+        "upstreams:\n  a:\n    primary: [{command: [x, 8080, -y, ''], cwd: /srv, processes: per_session, env: {P: 1, Q: file:/q}}]\n    timeouts: {idle: 500ms, total: 2h, connect: 5m}\nclients: {max_body: 64KiB, session_idle: 90s, max_sessions: 7, session_lifetime: 8h}\n",
     );
     let upstream = &found.upstreams[0];
     let kind = EndpointKind::Stdio {
@@ -212,6 +212,7 @@ fn durations_sizes_and_commands_keep_their_values() {
         max_body_bytes: 65_536,
         session_idle: Duration::from_secs(90),
         max_sessions: 7,
+        session_lifetime: Duration::from_secs(8 * 3600),
         ..Clients::default()
     };
     assert_eq!(found.clients, clients);
