@@ -5,7 +5,10 @@
 //! nothing changes. A plan never holds connections or processes: those live in the upstream layer, by
 //! [`Upstream::key`], and outlive plans that leave their upstream alone.
 
-use crate::pattern::{Filter, Pattern};
+use crate::{
+    pattern::{Filter, Pattern},
+    principal::Policy,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use o1_proto::model::{self, EndpointKind, Fleet, Processes, Reference};
 use std::{
@@ -39,6 +42,8 @@ pub struct Plan {
     pub servers: Vec<Arc<Server>>,
     /// What clients may do.
     pub clients: model::Clients,
+    /// Who may be one.
+    pub auth: Policy,
     by_name: HashMap<String, usize>,
 }
 
@@ -125,6 +130,7 @@ impl Plan {
             everything: Arc::new(Server::everything(&[])),
             servers: Vec::new(),
             clients: model::Clients::default(),
+            auth: Policy::Loopback,
             by_name: HashMap::new(),
         }
     }
@@ -147,6 +153,7 @@ impl Plan {
             servers: fleet.servers.iter().map(|one| Arc::new(Server::compile(one, &upstreams))).collect(),
             upstreams,
             clients: fleet.clients.clone(),
+            auth: Policy::compile(&fleet.auth),
             by_name,
         })
     }

@@ -1,6 +1,10 @@
 //! Who is calling, and what this caller may use. Made by the listener, carried by every call; part of each
 //! key that keeps one caller's things from another.
 
+mod policy;
+
+pub use policy::{ClaimRule, Issuer, Policy, Required};
+
 use crate::{
     pattern::{Filter, Pattern},
     plan::Upstream,
@@ -17,9 +21,15 @@ pub struct Principal {
     pub access: Access,
 }
 
-/// What a caller may use. Lists and calls both ask here, so that they agree.
+/// What a caller may use: what any of its grants gives. Lists and calls both ask here, so that they agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
+    grants: Vec<Grant>,
+}
+
+/// A part of what a caller may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
     /// Virtual servers, by name.
     pub servers: Vec<Pattern>,
     /// Upstreams, by name: on `/mcp`, on `/u/<upstream>/mcp` and inside virtual servers.
@@ -47,25 +57,54 @@ impl Access {
     #[must_use]
     pub fn everything() -> Self {
         let all = vec![Pattern::new("*")];
-        Self { servers: all.clone(), upstreams: all, tools: Filter::everything() }
+        Self::new(vec![Grant { servers: all.clone(), upstreams: all, tools: Filter::everything() }])
+    }
+
+    /// What any of these gives; nothing without any.
+    #[must_use]
+    pub fn new(grants: Vec<Grant>) -> Self {
+        Self { grants }
     }
 
     /// Whether a virtual server may be used.
     #[must_use]
     pub fn server(&self, name: &str) -> bool {
-        self.servers.iter().any(|pattern| pattern.fits(name))
+        self.grants.iter().any(|grant| grant.servers.iter().any(|pattern| pattern.fits(name)))
     }
 
     /// Whether anything of an upstream may be used.
     #[must_use]
     pub fn upstream(&self, upstream: &Upstream) -> bool {
-        self.upstreams.iter().any(|pattern| pattern.fits(&upstream.name))
+        self.grants.iter().any(|grant| grant.upstream(&upstream.name))
     }
 
     /// Whether a tool may be listed and called. `own` is the upstream's name for it.
     #[must_use]
     pub fn tool(&self, upstream: &Upstream, own: &str) -> bool {
-        self.upstream(upstream) && admits(&self.tools, &upstream.name, own)
+        let fits =
+            |grant: &Grant| grant.upstream(&upstream.name) && admits(&grant.tools, &upstream.name, own);
+        self.grants.iter().any(fits)
+    }
+
+    /// True when nothing at all may be used.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.grants.is_empty()
+    }
+}
+
+impl Grant {
+    fn compile(model: &model::Grant) -> Self {
+        let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
+        Self {
+            servers: patterns(&model.servers),
+            upstreams: patterns(&model.upstreams),
+            tools: Filter { allow: patterns(&model.allow), deny: patterns(&model.deny) },
+        }
+    }
+
+    fn upstream(&self, name: &str) -> bool {
+        self.upstreams.iter().any(|pattern| pattern.fits(name))
     }
 }
 
