@@ -6,11 +6,15 @@ use crate::{
     current,
     metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
     plan::{Plan, Version},
+    principal::Policy,
     seal::{self, Keyring},
 };
 use o1_process::Readiness;
 use o1_proto::model::Fleet;
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 pub(super) struct Node {
     writer: current::Writer,
@@ -18,11 +22,13 @@ pub(super) struct Node {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     keyring: Arc<Keyring>,
+    listen: SocketAddr,
 }
 
 impl Node {
-    pub(super) fn new(writer: current::Writer, context: &Context) -> Self {
+    pub(super) fn new(writer: current::Writer, context: &Context, listen: SocketAddr) -> Self {
         Self {
+            listen,
             writer,
             reader: context.current.clone(),
             metrics: context.metrics.clone(),
@@ -45,6 +51,9 @@ impl control::Node for Node {
                 };
                 missing.into_iter().map(problem).collect::<Vec<_>>()
             })?;
+        if let Some(problem) = exposed(self.listen, &plan.auth) {
+            return Err(vec![problem]);
+        }
         self.writer.swap(Arc::new(plan));
         Ok(())
     }
@@ -67,6 +76,23 @@ impl control::Node for Node {
     fn seal_with(&self, keys: &[seal::Key]) {
         self.keyring.replace(keys);
     }
+}
+
+/// Nobody is asked who they are, and more than this machine can come: that takes a word of the operator's.
+fn exposed(listen: SocketAddr, auth: &Policy) -> Option<LocalProblem> {
+    if !matches!(auth, Policy::Loopback) || listen.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    Some(LocalProblem {
+        upstream: None,
+        field: "clients.auth".to_owned(),
+        what: format!(
+            "this node listens on {listen}, which other machines reach, and nothing says who may use it: set \
+             `clients.auth` to tokens or an issuer, or to `none` to let in everybody, or listen on 127.0.0.1"
+        ),
+        // Another `--listen` is enough.
+        local_dependency: true,
+    })
 }
 
 fn upstream_stats(upstream: String, sample: Sample) -> UpstreamStats {

@@ -2,6 +2,7 @@
 //! talk at all, method, what is accepted, body, message, era, ladder.
 
 use super::{
+    auth::{self, Authentication, Caller as Who, Denied, Place},
     ladder, origin,
     respond::{self, Asked, ResponseBody},
 };
@@ -11,10 +12,10 @@ use crate::{
     failure::{Failure, Kind},
     mcp::{self, Era, Message, era, header as mcp_header, message::Invalid, rpc},
     plan::Plan,
-    principal::Principal,
+    principal::{Grant, Policy},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -30,6 +31,7 @@ const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Service<H> {
     path: Arc<H>,
     bound: SocketAddr,
+    auth: Authentication,
     context: Context,
 }
 
@@ -37,7 +39,7 @@ type Answer = Response<ResponseBody>;
 
 impl<H: Handle> Service<H> {
     pub(super) fn new(path: Arc<H>, bound: SocketAddr, context: &Context) -> Self {
-        Self { path, bound, context: context.clone() }
+        Self { path, bound, auth: Authentication::default(), context: context.clone() }
     }
 
     /// Never fails: whatever is wrong is a response.
@@ -62,11 +64,7 @@ impl<H: Handle> Service<H> {
 
     /// `Host` and `Origin`, before anything else is looked at.
     fn admit(&self, request: &Request<Incoming>, plan: &Plan) -> Result<(), Answer> {
-        let host = request
-            .uri()
-            .authority()
-            .map(http::uri::Authority::as_str)
-            .or_else(|| request.headers().get(header::HOST).and_then(|host| host.to_str().ok()));
+        let host = host(request.uri(), request.headers());
         if !host.is_some_and(|host| origin::host_allowed(host, self.bound, &plan.clients)) {
             let what = "this Host is not served here: add it to `clients.hosts`";
             return Err(respond::error(
@@ -86,11 +84,25 @@ impl<H: Handle> Service<H> {
         Ok(())
     }
 
+    /// Who asks, or the challenge that they get.
+    async fn caller(&self, plan: &Plan, uri: &Uri, headers: &HeaderMap) -> Result<Who, Answer> {
+        let place = Place::new(&plan.auth, host(uri, headers), uri.path());
+        let loopback = self.bound.ip().to_canonical().is_loopback();
+        self.auth.caller(plan, headers, &place, loopback).await.map_err(|denied| {
+            tracing::debug!(?denied, path = uri.path(), "not let in");
+            auth::refusal(&denied, &place, &plan.auth)
+        })
+    }
+
     async fn exchange(&self, request: Request<Incoming>, plan: Arc<Plan>) -> Result<Answer, Answer> {
-        route(request.uri().path(), &plan)?;
+        if let Some(metadata) = metadata(&request, &plan) {
+            return metadata;
+        }
+        let mut who = self.caller(&plan, request.uri(), request.headers()).await?;
+        route(request.uri(), request.headers(), &plan, &who)?;
         let declared = request.headers().get(mcp_header::PROTOCOL_VERSION).and_then(mcp_header::decode);
         let modern = declared.is_some_and(|version| !era::LEGACY.contains(&version.as_str()));
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (ask, era) = match parts.method {
             Method::POST => {
                 accepts(&parts.headers, &["application/json", "text/event-stream"])?;
@@ -114,12 +126,19 @@ impl<H: Handle> Service<H> {
             _ => return Err(method_not_allowed("POST, GET, DELETE")),
         };
         // A body takes time to come. The call pins the plan that is in force once it is there.
+        let begun = plan;
         let plan = self.context.current.plan();
-        let route = route(parts.uri.path(), &plan)?;
+        if !Arc::ptr_eq(&begun, &plan) {
+            who = self.caller(&plan, &parts.uri, &parts.headers).await?;
+        }
+        let route = route(&parts.uri, &parts.headers, &plan, &who)?;
+        // Made for us, and nobody else's to see.
+        for secret in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
+            parts.headers.remove(secret);
+        }
         let asked = asked(&ask, era);
         let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
-        let principal = Principal::anonymous();
-        let call = Call { plan, route, principal, caller, ask, headers: parts.headers };
+        let call = Call { plan, route, principal: who.principal, caller, ask, headers: parts.headers };
         Ok(match self.path.handle(call).await {
             Ok(reply) => respond::reply(reply, &asked).await,
             Err(failure) => {
@@ -150,16 +169,54 @@ fn asked(ask: &Ask, era: Era) -> Asked {
     Asked { era, id, stream: matches!(ask, Ask::Stream) }
 }
 
-fn route(path: &str, plan: &Plan) -> Result<Route, Answer> {
+/// The route at this path. One that the caller may not use is as unknown as one that does not exist, unless
+/// another scope would open it.
+fn route(uri: &Uri, headers: &HeaderMap, plan: &Plan, who: &Who) -> Result<Route, Answer> {
+    let path = uri.path();
     if path == "/mcp" {
         return Ok(Route::Server(plan.everything.clone()));
     }
-    let name = path.strip_prefix("/u/").and_then(|rest| rest.strip_suffix("/mcp"));
-    match name.map(|name| (name, plan.upstream(name))) {
-        Some((_, Some(upstream))) => Ok(Route::One(upstream.clone())),
-        Some((_, None)) => Err(no_route("no upstream has this name")),
-        None => Err(no_route("nothing is served here; the routes are /mcp and /u/<upstream>/mcp")),
+    let Some(name) = path.strip_prefix("/u/").and_then(|rest| rest.strip_suffix("/mcp")) else {
+        return Err(no_route("nothing is served here; the routes are /mcp and /u/<upstream>/mcp"));
+    };
+    match plan.upstream(name) {
+        Some(upstream) if who.principal.access.upstream(upstream) => Ok(Route::One(upstream.clone())),
+        Some(_) => Err(beyond(uri, headers, plan, who, |grant| grant.upstream(name))
+            .unwrap_or_else(|| no_route("no upstream has this name"))),
+        None => Err(no_route("no upstream has this name")),
     }
+}
+
+/// The challenge for a route that the caller's token does not open, when one with other scopes would.
+fn beyond(
+    uri: &Uri,
+    headers: &HeaderMap,
+    plan: &Plan,
+    who: &Who,
+    opens: impl Fn(&Grant) -> bool,
+) -> Option<Answer> {
+    let Policy::Required(required) = &plan.auth else { return None };
+    let issuer = required.issuer.as_ref()?;
+    let scopes: Vec<_> = issuer.scopes_for(opens).into_iter().map(str::to_owned).collect();
+    let place = Place::new(&plan.auth, host(uri, headers), uri.path());
+    (who.scoped && !scopes.is_empty()).then(|| auth::refusal(&Denied::Scope(scopes), &place, &plan.auth))
+}
+
+/// Where to get a token; told to anybody.
+fn metadata(request: &Request<Incoming>, plan: &Plan) -> Option<Result<Answer, Answer>> {
+    let host = host(request.uri(), request.headers());
+    let document = auth::document(&plan.auth, host, request.uri().path())?;
+    Some(match *request.method() {
+        Method::GET | Method::HEAD => Ok(respond::json(&document)),
+        _ => Err(method_not_allowed("GET, HEAD")),
+    })
+}
+
+/// Which address the client asked for.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    uri.authority()
+        .map(http::uri::Authority::as_str)
+        .or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()))
 }
 
 fn no_route(what: &str) -> Answer {

@@ -3,6 +3,7 @@
 //! Owns sockets, HTTP, the checks that need nothing but the request itself, and the wording of failures. It
 //! must never know sessions, names or upstreams.
 
+mod auth;
 mod events;
 mod http;
 mod ladder;

@@ -145,6 +145,13 @@ pub(super) fn error(
     with(status, headers, full(rpc::error(id, code, message, data)))
 }
 
+/// A JSON document.
+pub(super) fn json(document: &serde_json::Value) -> Response<ResponseBody> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    with(StatusCode::OK, headers, full(document.to_string().into()))
+}
+
 /// A response without a body.
 pub(super) fn bare(status: StatusCode) -> Response<ResponseBody> {
     with(status, HeaderMap::new(), empty())

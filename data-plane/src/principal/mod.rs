@@ -103,7 +103,9 @@ impl Grant {
         }
     }
 
-    fn upstream(&self, name: &str) -> bool {
+    /// Whether it gives anything of an upstream.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> bool {
         self.upstreams.iter().any(|pattern| pattern.fits(name))
     }
 }

@@ -14,7 +14,7 @@ pub enum Policy {
     /// Everybody, everywhere.
     Open,
     /// Who shows a token.
-    Required(Required),
+    Required(Box<Required>),
 }
 
 /// Which tokens count.
@@ -61,11 +61,11 @@ impl Policy {
             let access = Access::new(vec![Grant::compile(&token.grant)]);
             (token.hash, Arc::new(Principal { id: format!("token:{}", token.name), access }))
         };
-        Self::Required(Required {
+        Self::Required(Box::new(Required {
             resource: required.resource.clone(),
             tokens: required.tokens.iter().map(token).collect(),
             issuer: required.jwt.as_ref().map(Issuer::compile),
-        })
+        }))
     }
 }
 
