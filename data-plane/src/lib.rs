@@ -28,4 +28,3 @@ pub mod pattern;
 pub mod plan;
 pub mod principal;
 pub mod seal;
-pub mod tls;

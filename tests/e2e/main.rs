@@ -25,8 +25,6 @@ mod stdio;
 #[cfg(test)]
 mod talk;
 #[cfg(test)]
-mod tls;
-#[cfg(test)]
 mod up;
 
 /// A configuration of these upstreams, each as [`o1_tests::Backend::upstream`] writes one.

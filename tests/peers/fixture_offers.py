@@ -146,19 +146,51 @@ async def test_tool_with_progress(_fixture, ctx, _params):
     return done("Reported progress.")
 
 
+async def ask_client(ctx, params, request, legacy):
+    """The client's answer to a request in the middle of a call: asked for in the result where the era wants it so."""
+    if ctx.protocol_version != MODERN:
+        return await legacy()
+    given = answers(params, "answer")
+    return given[0] if given else t.InputRequiredResult(input_requests={"answer": request})
+
+
 @tool("Asks the client's model.", prompt={"type": "string"})
 async def test_sampling(_fixture, ctx, params):
     if capabilities(ctx).sampling is None:
         return failed("the client has no sampling")
-    message = t.SamplingMessage(role="user", content=text(params.arguments["prompt"]))
-    answer = await ctx.session.create_message([message], max_tokens=100, related_request_id=ctx.request_id)
+    request = sample(params.arguments["prompt"], 100)
+
+    async def legacy():
+        messages = request.params.messages
+        return await ctx.session.create_message(messages, max_tokens=100, related_request_id=ctx.request_id)
+
+    answer = await ask_client(ctx, params, request, legacy)
+    if isinstance(answer, t.InputRequiredResult):
+        return answer
     return done(f"LLM response: {getattr(answer.content, 'text', answer.content)}")
 
 
-async def ask(ctx, message: str, schema: dict, words: str):
+@tool("Asks the client for its roots.")
+async def test_roots(_fixture, ctx, params):
+    if capabilities(ctx).roots is None:
+        return failed("the client has no roots")
+    answer = await ask_client(ctx, params, t.ListRootsRequest(), ctx.session.list_roots)
+    if isinstance(answer, t.InputRequiredResult):
+        return answer
+    return done("Roots: " + ", ".join(str(root.uri) for root in answer.roots))
+
+
+async def ask(ctx, params, message: str, schema: dict, words: str):
     if capabilities(ctx).elicitation is None:
         return failed("the client has no elicitation")
-    answer = await ctx.session.elicit_form(message, schema, ctx.request_id)
+    request = t.ElicitRequest(params=t.ElicitRequestFormParams(message=message, requested_schema=schema))
+
+    async def legacy():
+        return await ctx.session.elicit_form(message, schema, ctx.request_id)
+
+    answer = await ask_client(ctx, params, request, legacy)
+    if isinstance(answer, t.InputRequiredResult):
+        return answer
     return done(f"{words}action={answer.action}, content={json.dumps(answer.content or {})}")
 
 
@@ -169,11 +201,11 @@ async def test_elicitation(_fixture, ctx, params):
         "email": {"type": "string", "description": "User's email address"},
     }
     schema = {"type": "object", "properties": fields, "required": list(fields)}
-    return await ask(ctx, params.arguments["message"], schema, "User response: ")
+    return await ask(ctx, params, params.arguments["message"], schema, "User response: ")
 
 
 @tool("Asks with a default for every primitive type.")
-async def test_elicitation_sep1034_defaults(_fixture, ctx, _params):
+async def test_elicitation_sep1034_defaults(_fixture, ctx, params):
     fields = {
         "name": {"type": "string", "default": "John Doe"},
         "age": {"type": "integer", "default": 30},
@@ -181,11 +213,12 @@ async def test_elicitation_sep1034_defaults(_fixture, ctx, _params):
         "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
         "verified": {"type": "boolean", "default": True},
     }
-    return await ask(ctx, "Check the defaults", {"type": "object", "properties": fields}, "Elicitation completed: ")
+    schema = {"type": "object", "properties": fields}
+    return await ask(ctx, params, "Check the defaults", schema, "Elicitation completed: ")
 
 
 @tool("Asks with every kind of enumeration.")
-async def test_elicitation_sep1330_enums(_fixture, ctx, _params):
+async def test_elicitation_sep1330_enums(_fixture, ctx, params):
     plain = ["option1", "option2", "option3"]
 
     def titled(noun):
@@ -203,7 +236,8 @@ async def test_elicitation_sep1330_enums(_fixture, ctx, _params):
         "untitledMulti": {"type": "array", "items": {"type": "string", "enum": plain}},
         "titledMulti": {"type": "array", "items": {"anyOf": titled("Choice")}},
     }
-    return await ask(ctx, "Choose", {"type": "object", "properties": fields}, "Elicitation completed: ")
+    schema = {"type": "object", "properties": fields}
+    return await ask(ctx, params, "Choose", schema, "Elicitation completed: ")
 
 
 @tool("Closes the stream in the middle of the call; the client comes back for the answer.")

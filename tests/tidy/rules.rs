@@ -21,7 +21,7 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 14] = [
+const LEAVES: [&str; 13] = [
     "plan",
     "current",
     "call",
@@ -35,7 +35,6 @@ const LEAVES: [&str; 14] = [
     "pattern",
     "principal",
     "seal",
-    "tls",
 ];
 
 /// Every rule.

@@ -25,5 +25,8 @@ pub fn negotiate(requested: &str) -> &'static str {
 /// `params._meta` keys of the modern envelope.
 pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// On results: who answers.
+pub const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";

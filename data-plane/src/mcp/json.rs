@@ -108,6 +108,73 @@ pub fn splice(text: &[u8], mut edits: Vec<(Span, Vec<u8>)>) -> Bytes {
     out.freeze()
 }
 
+/// Replacements of byte ranges, for [`splice`].
+pub type Edits = Vec<(Span, Vec<u8>)>;
+
+/// Edits that take the members named in `remove` out of an object and put `add` (raw values) at its start. What
+/// stays keeps its bytes. No other edit may lie inside a member that is removed.
+///
+/// # Errors
+/// The range holds no object.
+pub fn revise(
+    text: &[u8],
+    object: &Span,
+    remove: &[&str],
+    add: &[(&str, &[u8])],
+) -> Result<Edits, Malformed> {
+    let members = members(text, object)?;
+    let fate = members.iter().map(|(key, at)| (at.end, !remove.contains(&&**key)));
+    let (mut edits, kept) = removals(text, object.start + 1, fate);
+    if !add.is_empty() {
+        let mut new = Vec::new();
+        for (place, (key, value)) in add.iter().enumerate() {
+            if place > 0 {
+                new.push(b',');
+            }
+            new.extend_from_slice(&quote(key));
+            new.push(b':');
+            new.extend_from_slice(value);
+        }
+        if kept {
+            new.push(b',');
+        }
+        edits.insert(0, (object.start + 1..object.start + 1, new));
+    }
+    Ok(edits)
+}
+
+/// Edits that take the items at `places` out of an array.
+///
+/// # Errors
+/// The range holds no array.
+pub fn without_items(text: &[u8], array: &Span, places: &[usize]) -> Result<Edits, Malformed> {
+    let items = items(text, array)?;
+    let fate = items.iter().enumerate().map(|(place, at)| (at.end, !places.contains(&place)));
+    Ok(removals(text, array.start + 1, fate).0)
+}
+
+/// Takes out what is not kept of a list whose parts end at the given places, each with the comma that is then
+/// one too many. Also says whether anything stays.
+fn removals(text: &[u8], start: usize, parts: impl Iterator<Item = (usize, bool)>) -> (Edits, bool) {
+    let (mut edits, mut kept, mut from) = (Vec::new(), false, start);
+    for (end, keep) in parts {
+        if keep {
+            (kept, from) = (true, end);
+            continue;
+        }
+        let mut to = end;
+        if !kept {
+            // The first that stays must not begin with a comma.
+            let comma =
+                text.get(end..).and_then(|rest| rest.iter().position(|byte| !byte.is_ascii_whitespace()));
+            to = comma.map(|at| end + at).filter(|at| text[*at] == b',').map_or(end, |at| at + 1);
+        }
+        edits.push((from..to, Vec::new()));
+        from = to;
+    }
+    (edits, kept)
+}
+
 /// The range of `raw` inside `text`, which it was borrowed from.
 pub(super) fn span(text: &[u8], raw: &RawValue) -> Span {
     let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
@@ -228,7 +295,39 @@ mod tests {
         assert_eq!(&out[..], b"{\"id\": \"seven\" ,\"x\":null}");
     }
 
+    #[test]
+    fn members_go_and_come_and_the_rest_keeps_its_bytes() {
+        let revised = |text: &str, remove: &[&str], add: &[(&str, &[u8])]| {
+            let text = text.as_bytes();
+            String::from_utf8(splice(text, revise(text, &whole(text), remove, add).unwrap()).to_vec())
+                .unwrap()
+        };
+        let text = r#"{ "a" : 1 , "b":[1, 2], "c": {} }"#;
+        assert_eq!(revised(text, &["a"], &[]), r#"{ "b":[1, 2], "c": {} }"#);
+        assert_eq!(revised(text, &["b"], &[]), r#"{ "a" : 1, "c": {} }"#);
+        assert_eq!(revised(text, &["c"], &[]), r#"{ "a" : 1 , "b":[1, 2] }"#);
+        assert_eq!(revised(text, &["a", "b"], &[("z", b"0")]), r#"{"z":0, "c": {} }"#);
+        assert_eq!(revised(text, &["a", "b", "c"], &[("z", b"0"), ("y", b"1")]), r#"{"z":0,"y":1 }"#);
+        assert_eq!(revised("{}", &["a"], &[("z", b"0")]), r#"{"z":0}"#);
+        let list = b"[1 , [2],3]";
+        let without = |places: &[usize]| splice(list, without_items(list, &whole(list), places).unwrap());
+        assert_eq!(without(&[0]), " [2],3]".replace(" [2]", "[ [2]"));
+        assert_eq!(without(&[1, 2]), "[1]");
+        assert_eq!(without(&[0, 1, 2]), "[]");
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_choice_of_members_can_go(keep in proptest::collection::vec(proptest::bool::ANY, 0..6), add: bool) {
+            let names: Vec<String> = (0..keep.len()).map(|n| format!("k{n}")).collect();
+            let text = format!("{{{}}}", names.iter().map(|name| format!(" \"{name}\" : [0] ")).collect::<Vec<_>>().join(","));
+            let gone: Vec<&str> = names.iter().zip(&keep).filter(|(_, keep)| !**keep).map(|(name, _)| &**name).collect();
+            let added: &[(&str, &[u8])] = if add { &[("new", b"1")] } else { &[] };
+            let out = splice(text.as_bytes(), revise(text.as_bytes(), &whole(text.as_bytes()), &gone, added).unwrap());
+            let left: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&out).unwrap();
+            proptest::prop_assert_eq!(left.len(), keep.iter().filter(|keep| **keep).count() + usize::from(add));
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let span = whole(&bytes);

@@ -22,6 +22,7 @@ pub const PROGRESS: &str = "notifications/progress";
 pub const MESSAGE: &str = "notifications/message";
 pub const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
+pub const RESOURCES_UPDATED: &str = "notifications/resources/updated";
 pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
 
 /// Which member of `params` the `Mcp-Name` header of a modern request repeats (2026-07-28, Streamable HTTP).

@@ -37,12 +37,11 @@ impl Guard {
         message: &Message,
         on_timeout: Option<OnTimeout>,
     ) -> Self {
-        let limits = runtime.upstream.limits(message);
         Self {
             inflight: runtime.metrics.begin(message.bytes().len()),
             id: message.id().unwrap_or_default().to_vec(),
-            idle: limits.idle,
-            deadline: Instant::now() + limits.total,
+            idle: runtime.upstream.timeouts.idle,
+            deadline: Instant::now() + runtime.upstream.timeouts.total,
             on_timeout,
             verdict: None,
             _hold: runtime.clone(),

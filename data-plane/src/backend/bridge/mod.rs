@@ -5,6 +5,8 @@
 //! take an outage for a verdict.
 
 mod onto_modern;
+mod params;
+mod unseen;
 mod verdict;
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     principal::Principal,
 };
 use http::{HeaderMap, StatusCode, header};
+use o1_process::Tasks;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::time::Instant;
 use verdict::{Answer, Observation, Verdict};
@@ -24,13 +27,14 @@ use verdict::{Answer, Observation, Verdict};
 /// Makes bridges.
 pub struct Bridges<C> {
     native: C,
+    tasks: Tasks,
 }
 
 impl Bridges<super::any::Backends> {
     /// Makes bridges whose processes and connections belong to `context`.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        Self { native: super::any::Backends::new(context) }
+        Self { native: super::any::Backends::new(context), tasks: context.tasks.clone() }
     }
 }
 
@@ -38,7 +42,8 @@ impl<C: Connect> Connect for Bridges<C> {
     type Backend = Bridge<C::Backend>;
 
     fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Self::Backend {
-        Bridge::new(self.native.backend(upstream, endpoint))
+        let ground = onto_modern::Ground::new(upstream, endpoint, &self.tasks);
+        Bridge::new(self.native.backend(upstream, endpoint), ground)
     }
 }
 
@@ -48,6 +53,8 @@ pub struct Bridge<B> {
     verdict: RwLock<Verdict>,
     /// Who asks about an era, one question for all who want to know.
     asking: [Joint<Asked>; 2],
+    /// What sessions in front of a modern server share.
+    ground: onto_modern::Ground,
 }
 
 /// What a question about an era came to, and when.
@@ -69,8 +76,8 @@ pub enum Link<B: Backend> {
 const REFUSAL_MAX: usize = 64 << 10;
 
 impl<B: Backend> Bridge<B> {
-    fn new(native: B) -> Self {
-        Self { native: Arc::new(native), verdict: RwLock::default(), asking: Default::default() }
+    fn new(native: B, ground: onto_modern::Ground) -> Self {
+        Self { native: Arc::new(native), verdict: RwLock::default(), asking: Default::default(), ground }
     }
 
     fn known(&self, era: Era) -> Answer {
@@ -116,6 +123,10 @@ impl<B: Backend> Backend for Bridge<B> {
 
     async fn open(&self, initialize: &Message) -> Result<Self::Link, Failure> {
         let mut refusal = None;
+        if self.ground.take_contradiction() {
+            self.observe(Observation::Contradicted(Era::Modern));
+            self.observe(Observation::Contradicted(Era::Legacy));
+        }
         // The client's own `initialize` is the question, unless the answer is known.
         if self.known(Era::Legacy) != Answer::Known(false) {
             match self.native.open(initialize).await {
@@ -134,7 +145,9 @@ impl<B: Backend> Backend for Bridge<B> {
             }
         }
         if self.speaks(Era::Modern).await? {
-            return Ok(Link::Facade(onto_modern::Link::open(self.native.clone(), initialize).await?));
+            return Ok(Link::Facade(
+                onto_modern::Link::open(self.native.clone(), &self.ground, initialize).await?,
+            ));
         }
         let neither =
             Failure::new(Kind::Protocol, "the upstream answers as no MCP server of a known revision does");
@@ -153,8 +166,13 @@ impl<B: Backend> Backend for Bridge<B> {
         if !self.speaks(Era::Modern).await? {
             return Err(legacy_only());
         }
+        let unseen = !self.ground.headers;
+        if unseen && let Some(refusal) = unseen::refusal(&self.ground.tools, message, headers) {
+            return Ok(refusal);
+        }
         let reply =
             self.native.ask(message, headers, principal).await.inspect_err(|failure| self.note(failure))?;
+        let reply = if unseen { unseen::learned(&self.ground.tools, message, reply) } else { reply };
         let (reply, foreign) = refused_as_foreign(reply).await?;
         // What was refused because of its era has not run.
         if foreign && self.is_contradicted().await {
