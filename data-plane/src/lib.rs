@@ -28,3 +28,4 @@ pub mod pattern;
 pub mod plan;
 pub mod principal;
 pub mod seal;
+pub mod tls;

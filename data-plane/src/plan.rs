@@ -6,16 +6,19 @@
 //! [`Upstream::key`], and outlive plans that leave their upstream alone.
 
 use crate::{
+    mcp::{Message, method},
     pattern::{Filter, Pattern},
     principal::Policy,
+    tls,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use o1_proto::model::{self, EndpointKind, Fleet, Processes, Reference};
+use o1_proto::model::{self, EndpointKind, Fleet, Processes, Reference, Transport};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 /// The name of an applied configuration.
@@ -82,19 +85,36 @@ pub struct Upstream {
     pub hide_unreachable: bool,
     /// URI prefixes of resources that are its own although it does not list them.
     pub resources: Vec<String>,
+    /// Connections to one of its URLs that are kept without a request.
+    pub pool_idle: usize,
 }
+
+/// How long one call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest silence.
+    pub idle: Duration,
+    /// The longest call.
+    pub total: Duration,
+}
+
+const POOL_IDLE: usize = 100;
 
 /// Content address of a resolved upstream.
 pub type Key = [u8; 32];
 
 /// One endpoint with everything resolved.
 pub enum Endpoint {
-    /// Streamable HTTP.
+    /// A server at a URL.
     Http {
         /// Absolute URL.
         url: http::Uri,
+        /// What is spoken there.
+        transport: Transport,
         /// Credentials and the like, marked sensitive.
         headers: HeaderMap,
+        /// With `https`: whom to trust and what to show; `None`: the system's authorities and nothing.
+        tls: Option<Arc<rustls::ClientConfig>>,
     },
     /// A child process.
     Stdio {
@@ -106,6 +126,8 @@ pub enum Endpoint {
         cwd: Option<PathBuf>,
         /// Who shares a process.
         processes: Processes,
+        /// After which idleness a shared process ends.
+        idle_stop: Option<Duration>,
     },
 }
 
@@ -219,7 +241,9 @@ impl Upstream {
     fn compile(model: &model::Upstream, missing: &mut Vec<Missing>) -> Self {
         let mut at = Resolver { upstream: &model.name, missing, hasher: blake3::Hasher::new() };
         let headers = at.headers(&model.headers);
-        let primary: Vec<_> = model.primary.iter().map(|endpoint| at.endpoint(endpoint, &headers)).collect();
+        let tls = at.tls(&model.tls);
+        let primary: Vec<_> =
+            model.primary.iter().map(|endpoint| at.endpoint(endpoint, &headers, tls.as_ref())).collect();
         let mut hasher = at.hasher;
         // Secrets enter the key by their value: a rotated one is another upstream, with fresh connections.
         hasher.update(format!("{model:?}").as_bytes());
@@ -230,16 +254,40 @@ impl Upstream {
             name: model.name.clone(),
             prefix,
             primary,
-            timeouts: model.timeouts,
             hide_unreachable: model.unreachable_tools == model::UnreachableTools::Hide,
             resources: model.resources.clone(),
+            timeouts: model.timeouts.clone(),
+            pool_idle: model.pool_idle.map_or(POOL_IDLE, |idle| idle as usize),
         }
     }
 
-    /// True when its endpoints speak HTTP, so that messages can pass as the bytes they are.
+    /// How long a call with this message may take.
+    #[must_use]
+    pub fn limits(&self, message: &Message) -> Limits {
+        let own = self.tool_timeouts(message).unwrap_or_default();
+        let (idle, total) =
+            (own.idle.unwrap_or(self.timeouts.idle), own.total.unwrap_or(self.timeouts.total));
+        Limits { idle, total }
+    }
+
+    /// The exact name wins, then the longest pattern.
+    fn tool_timeouts(&self, message: &Message) -> Option<model::ToolTimeouts> {
+        let tools = &self.timeouts.tools;
+        if tools.is_empty() || message.method() != method::TOOLS_CALL {
+            return None;
+        }
+        let tool = message.param_str(&["name"]).ok()??;
+        let longest = || {
+            let fitting = tools.iter().filter(|(pattern, _)| Pattern::new(pattern).fits(&tool));
+            fitting.max_by_key(|(pattern, _)| pattern.len()).map(|(_, found)| found)
+        };
+        tools.get(&*tool).or_else(longest).copied()
+    }
+
+    /// True when its endpoints speak Streamable HTTP, so that messages can pass as the bytes they are.
     #[must_use]
     pub fn is_http(&self) -> bool {
-        matches!(self.primary.first(), Some(Endpoint::Http { .. }))
+        self.primary.iter().all(|one| matches!(one, Endpoint::Http { transport: Transport::Http, .. }))
     }
 }
 
@@ -257,10 +305,20 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn endpoint(&mut self, endpoint: &model::Endpoint, headers: &HeaderMap) -> Endpoint {
+    fn endpoint(
+        &mut self,
+        endpoint: &model::Endpoint,
+        headers: &HeaderMap,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+    ) -> Endpoint {
         match &endpoint.kind {
-            EndpointKind::Http { url } => Endpoint::Http { url: url.clone(), headers: headers.clone() },
-            EndpointKind::Stdio { command, env, processes, cwd } => Endpoint::Stdio {
+            EndpointKind::Http { url, transport } => Endpoint::Http {
+                url: url.clone(),
+                transport: *transport,
+                headers: headers.clone(),
+                tls: tls.cloned(),
+            },
+            EndpointKind::Stdio { command, env, processes, cwd, idle_stop } => Endpoint::Stdio {
                 command: command.clone(),
                 env: env
                     .iter()
@@ -270,7 +328,50 @@ impl Resolver<'_> {
                     .collect(),
                 cwd: cwd.as_ref().map(PathBuf::from),
                 processes: *processes,
+                idle_stop: *idle_stop,
             },
+        }
+    }
+
+    /// `None` where nothing is said, and where something is wrong.
+    fn tls(&mut self, model: &model::Tls) -> Option<Arc<rustls::ClientConfig>> {
+        if *model == model::Tls::default() {
+            return None;
+        }
+        let lacking = self.missing.len();
+        let ca = model.ca.as_ref().and_then(|path| self.file("tls.ca", path));
+        let identity = model.identity.as_ref().and_then(|one| {
+            let (cert, key) = (self.file("tls.cert", &one.cert), self.file("tls.key", &one.key));
+            cert.zip(key)
+        });
+        if self.missing.len() > lacking {
+            return None;
+        }
+        let identity = identity.as_ref().map(|(cert, key)| (&cert[..], &key[..]));
+        match tls::client(ca.as_deref(), identity) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(tls::Fault { key, what }) => {
+                let path = match (key, &model.identity) {
+                    ("cert", Some(one)) => &one.cert,
+                    ("key", Some(one)) => &one.key,
+                    _ => model.ca.as_deref().unwrap_or_default(),
+                };
+                self.lack(format!("tls.{key}"), format!("file {path} {what}"));
+                None
+            }
+        }
+    }
+
+    fn file(&mut self, field: &str, path: &str) -> Option<Vec<u8>> {
+        match fs::read(path) {
+            Ok(content) => {
+                self.hash(&content);
+                Some(content)
+            }
+            Err(error) => {
+                self.lack(field.to_owned(), format!("file {path} cannot be read on this node: {error}"));
+                None
+            }
         }
     }
 
@@ -309,8 +410,7 @@ impl Resolver<'_> {
         };
         match found {
             Ok(value) => {
-                self.hasher.update(&(value.len() as u64).to_be_bytes());
-                self.hasher.update(value.as_bytes());
+                self.hash(value.as_bytes());
                 Some(value)
             }
             Err(what) => {
@@ -318,6 +418,11 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    fn hash(&mut self, value: &[u8]) {
+        self.hasher.update(&(value.len() as u64).to_be_bytes());
+        self.hasher.update(value);
     }
 
     fn lack(&mut self, field: String, what: String) {
@@ -328,23 +433,44 @@ impl Resolver<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use o1_proto::model::{Endpoint as ModelEndpoint, Timeouts};
+    use o1_proto::model::Endpoint as ModelEndpoint;
 
     fn fleet(token: &Reference) -> Fleet {
         let upstream = |name: &str| model::Upstream {
             name: name.into(),
             prefix: Some(name.into()),
             primary: vec![ModelEndpoint {
-                kind: EndpointKind::Http { url: "http://127.0.0.1:1/mcp".parse().unwrap() },
+                kind: EndpointKind::Http {
+                    url: "http://127.0.0.1:1/mcp".parse().unwrap(),
+                    transport: Transport::Http,
+                },
                 weight: 1,
             }],
             backup: None,
             headers: [("authorization".to_owned(), token.clone())].into(),
-            timeouts: Timeouts::default(),
-            unreachable_tools: model::UnreachableTools::Keep,
-            resources: Vec::new(),
+            ..model::Upstream::default()
         };
         Fleet { upstreams: vec![upstream("a"), upstream("b")], ..Fleet::default() }
+    }
+
+    fn timed(tools: &[(&str, u64)]) -> Arc<Upstream> {
+        let mut fleet = fleet(&Reference::Literal("t".into()));
+        let total = |secs| model::ToolTimeouts { idle: None, total: Some(Duration::from_secs(secs)) };
+        fleet.upstreams[0].timeouts.tools =
+            tools.iter().map(|(name, secs)| ((*name).to_owned(), total(*secs))).collect();
+        Plan::compile(Version::default(), &fleet).unwrap().upstreams[0].clone()
+    }
+
+    #[test]
+    fn a_tool_has_the_times_of_its_name_then_of_its_longest_pattern() {
+        let upstream = timed(&[("render", 1), ("ren*", 2), ("r*", 3)]);
+        let call = |method: &str, tool: &str| {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"name":"{tool}"}}}}"#);
+            upstream.limits(&Message::parse(&bytes::Bytes::from(text)).unwrap()).total.as_secs()
+        };
+        assert_eq!(["render", "rent", "rest", "other"].map(|tool| call("tools/call", tool)), [1, 2, 3, 600]);
+        assert_eq!(call("prompts/get", "render"), 600, "only tools");
     }
 
     #[test]

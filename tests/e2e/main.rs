@@ -25,6 +25,8 @@ mod stdio;
 #[cfg(test)]
 mod talk;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod up;
 
 /// A configuration of these upstreams, each as [`o1_tests::Backend::upstream`] writes one.

@@ -12,6 +12,7 @@ pub mod peers;
 pub mod planes;
 pub mod ports;
 pub mod process;
+pub mod tls;
 pub mod wait;
 
 pub use backend::{Answer, Backend};

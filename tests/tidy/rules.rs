@@ -21,7 +21,7 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 13] = [
+const LEAVES: [&str; 14] = [
     "plan",
     "current",
     "call",
@@ -35,6 +35,7 @@ const LEAVES: [&str; 13] = [
     "pattern",
     "principal",
     "seal",
+    "tls",
 ];
 
 /// Every rule.

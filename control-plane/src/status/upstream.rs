@@ -78,7 +78,7 @@ fn store(endpoints: &[Endpoint]) -> String {
 
 fn endpoint(kind: &EndpointKind) -> String {
     match kind {
-        EndpointKind::Http { url } => plain_url(url),
+        EndpointKind::Http { url, .. } => plain_url(url),
         EndpointKind::Stdio { command, .. } => {
             let line = command.join(" ");
             match line.char_indices().nth(MAX_COMMAND) {
@@ -111,7 +111,10 @@ mod tests {
     };
 
     fn http(url: &str) -> Endpoint {
-        Endpoint { kind: EndpointKind::Http { url: url.parse().unwrap() }, weight: 1 }
+        Endpoint {
+            kind: EndpointKind::Http { url: url.parse().unwrap(), transport: Default::default() },
+            weight: 1,
+        }
     }
 
     fn upstream(primary: Vec<Endpoint>, backup: Option<Backup>) -> Upstream {
@@ -121,9 +124,7 @@ mod tests {
             primary,
             backup,
             headers: BTreeMap::new(),
-            timeouts: Default::default(),
-            unreachable_tools: Default::default(),
-            resources: Vec::new(),
+            ..Upstream::default()
         }
     }
 
@@ -191,6 +192,7 @@ mod tests {
                 env: BTreeMap::new(),
                 processes: Default::default(),
                 cwd: None,
+                idle_stop: None,
             },
             weight: 1,
         };

@@ -2,6 +2,7 @@
 
 mod admin;
 mod node;
+mod references;
 
 use crate::{context::Context, control, current, listener, metrics::Metrics, path};
 use o1_process::{Admin, OnExit, Readiness, StateDir, Tasks, build_info::VERSION};
@@ -89,8 +90,9 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     };
     let link = {
         let _aside = aside.enter();
-        let (link, following) = control::start(control_options, node)?;
+        let (link, following) = control::start(control_options, node.clone())?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
+        tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));
         let waiting = link.clone();
         tasks.spawn("first configuration", OnExit::Quiet, async move {
             // Ready with the first configuration, wherever it came from.

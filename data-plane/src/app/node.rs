@@ -13,7 +13,7 @@ use o1_process::Readiness;
 use o1_proto::model::Fleet;
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 pub(super) struct Node {
@@ -23,6 +23,8 @@ pub(super) struct Node {
     readiness: Readiness,
     keyring: Arc<Keyring>,
     listen: SocketAddr,
+    /// What was applied last. Locked while plans are compiled and swapped: one at a time.
+    applied: Mutex<Option<(Version, Arc<Fleet>)>>,
 }
 
 impl Node {
@@ -34,27 +36,67 @@ impl Node {
             metrics: context.metrics.clone(),
             readiness: context.readiness.clone(),
             keyring: context.keyring.clone(),
+            applied: Mutex::default(),
         }
+    }
+
+    /// The configuration in force.
+    pub(super) fn fleet(&self) -> Option<Arc<Fleet>> {
+        self.applied().as_ref().map(|(_, fleet)| fleet.clone())
+    }
+
+    /// Reads what the configuration in force refers to again. Upstreams whose credentials changed start anew;
+    /// when something cannot be used, all stays as it is. Blocks on the disk.
+    pub(super) fn refresh(&self) {
+        let applied = self.applied();
+        let Some((version, fleet)) = &*applied else { return };
+        match Plan::compile(version.clone(), fleet) {
+            Ok(plan) => {
+                let running = self.reader.plan();
+                let changed: Vec<_> =
+                    plan.upstreams.iter().filter(|one| !running.serves(one)).map(|one| &*one.name).collect();
+                if !changed.is_empty() {
+                    tracing::info!(upstreams = changed.join(", "), "files changed: their content is in use");
+                    self.writer.swap(Arc::new(plan));
+                }
+            }
+            Err(missing) => {
+                let said: Vec<_> = missing
+                    .iter()
+                    .map(|one| format!("{} {}: {}", one.upstream, one.field, one.what))
+                    .collect();
+                tracing::warn!(
+                    problems = said.join("; "),
+                    "files changed and cannot be used: the content before stays in use"
+                );
+            }
+        }
+    }
+
+    fn applied(&self) -> MutexGuard<'_, Option<(Version, Arc<Fleet>)>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl control::Node for Node {
     fn apply(&self, version: AppliedVersion, fleet: Fleet) -> Result<(), Vec<LocalProblem>> {
         let AppliedVersion { generation, revision, root_digest } = version;
-        let plan =
-            Plan::compile(Version { generation, revision, root_digest }, &fleet).map_err(|missing| {
-                let problem = |one: crate::plan::Missing| LocalProblem {
-                    upstream: Some(one.upstream),
-                    field: one.field,
-                    what: one.what,
-                    local_dependency: true,
-                };
-                missing.into_iter().map(problem).collect::<Vec<_>>()
-            })?;
+        let version = Version { generation, revision, root_digest };
+        let mut applied = self.applied();
+        let plan = Plan::compile(version.clone(), &fleet).map_err(|missing| {
+            let problem = |one: crate::plan::Missing| LocalProblem {
+                upstream: Some(one.upstream),
+                field: one.field,
+                what: one.what,
+                local_dependency: true,
+            };
+            missing.into_iter().map(problem).collect::<Vec<_>>()
+        })?;
         if let Some(problem) = exposed(self.listen, &plan.auth) {
             return Err(vec![problem]);
         }
         self.writer.swap(Arc::new(plan));
+        *applied = Some((version, Arc::new(fleet)));
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
-use o1_proto::model::Processes;
+use o1_proto::model::{Processes, Transport};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -40,13 +40,16 @@ impl Connect for Backends {
 
     fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Server {
         match &upstream.primary[endpoint] {
-            Endpoint::Http { url, headers } => {
-                match HttpServer::new(upstream, url, headers, &self.context.tasks) {
+            Endpoint::Http { transport: Transport::Sse, .. } => {
+                Server::Unusable("this build does not speak HTTP+SSE to upstreams yet".to_owned())
+            }
+            Endpoint::Http { url, headers, tls, .. } => {
+                match HttpServer::new(upstream, url, headers, tls.as_deref(), &self.context.tasks) {
                     Ok(server) => Server::Http(server),
                     Err(failure) => Server::Unusable(failure.chain()),
                 }
             }
-            Endpoint::Stdio { command, env, cwd, processes } => {
+            Endpoint::Stdio { command, env, cwd, processes, .. } => {
                 let spec = Spec {
                     name: upstream.name.clone(),
                     command: command.clone(),

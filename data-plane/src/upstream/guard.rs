@@ -37,11 +37,12 @@ impl Guard {
         message: &Message,
         on_timeout: Option<OnTimeout>,
     ) -> Self {
+        let limits = runtime.upstream.limits(message);
         Self {
             inflight: runtime.metrics.begin(message.bytes().len()),
             id: message.id().unwrap_or_default().to_vec(),
-            idle: runtime.upstream.timeouts.idle,
-            deadline: Instant::now() + runtime.upstream.timeouts.total,
+            idle: limits.idle,
+            deadline: Instant::now() + limits.total,
             on_timeout,
             verdict: None,
             _hold: runtime.clone(),

@@ -19,6 +19,7 @@ pub(super) fn encode(clients: &Clients) -> wire::Clients {
             wait: Some(from_duration(clients.catalogue.wait)),
         }),
         session_lifetime: Some(from_duration(clients.session_lifetime)),
+        sse: clients.sse,
     }
 }
 
@@ -33,6 +34,7 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Clients> {
         max_sessions: if wire.max_sessions == 0 { default.max_sessions } else { wire.max_sessions },
         catalogue: decode_catalogue(&wire.catalogue.unwrap_or_default()),
         session_lifetime: duration_or(wire.session_lifetime.as_ref(), default.session_lifetime),
+        sse: wire.sse,
     })
 }
 

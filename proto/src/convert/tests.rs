@@ -1,15 +1,16 @@
 use super::*;
 use crate::model::{
-    Algorithm, Auth, Backup, Catalogue, ClaimRule, Clients, Endpoint, EndpointKind, Grant, Jwt, KeySource,
-    Processes, Reference, Required, Selection, Server, StaticToken, Timeouts, TokenHash, UnreachableTools,
-    Upstream,
+    Algorithm, Auth, Backup, Catalogue, ClaimRule, Clients, Endpoint, EndpointKind, Grant, Identity, Jwt,
+    KeySource, Processes, Reference, Required, Selection, Server, StaticToken, Timeouts, Tls, TokenHash,
+    ToolTimeouts, Transport, UnreachableTools, Upstream,
 };
 use proptest::prelude::*;
 use std::time::Duration;
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
-    let http = "[a-z]{1,9}".prop_map(|host| EndpointKind::Http {
+    let http = ("[a-z]{1,9}", any::<bool>()).prop_map(|(host, sse)| EndpointKind::Http {
         url: format!("http://{host}.example/mcp").parse().expect("a valid URL"),
+        transport: if sse { Transport::Sse } else { Transport::Http },
     });
     let env = proptest::collection::btree_map("[A-Z]{1,4}", "(env:|file:|)[a-z]{1,5}", 0..4)
         .prop_map(|env| env.into_iter().map(|(name, value)| (name, Reference::parse(&value))).collect());
@@ -19,6 +20,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
             env,
             processes: if shared { Processes::Shared } else { Processes::PerSession },
             cwd: None,
+            idle_stop: shared.then_some(Duration::from_secs(60)),
         },
     );
     (prop_oneof![http, stdio], 1_u32..9).prop_map(|(kind, weight)| Endpoint { kind, weight })
@@ -66,9 +68,22 @@ fn fleet() -> impl Strategy<Value = Fleet> {
             primary,
             backup,
             headers: [("authorization".to_owned(), Reference::Env("TOKEN".into()))].into(),
-            timeouts: Timeouts { idle: Duration::from_millis(idle), ..Timeouts::default() },
             unreachable_tools: if idle % 2 == 0 { UnreachableTools::Keep } else { UnreachableTools::Hide },
             resources: vec![format!("test://{idle}/")],
+            timeouts: Timeouts {
+                idle: Duration::from_millis(idle),
+                tools: [(
+                    "a*".to_owned(),
+                    ToolTimeouts { idle: None, total: Some(Duration::from_millis(idle)) },
+                )]
+                .into(),
+                ..Timeouts::default()
+            },
+            tls: Tls {
+                ca: (idle % 2 == 0).then(|| "/ca".to_owned()),
+                identity: (idle % 3 == 0).then(|| Identity { cert: "/c".into(), key: "/k".into() }),
+            },
+            pool_idle: u32::try_from(idle).ok().filter(|idle| idle % 5 == 0),
         },
     );
     let server = (proptest::collection::vec("[a-z*]{1,6}", 1..3), "[a-z]{1,6}", any::<bool>());
@@ -133,6 +148,7 @@ fn every_problem_is_reported_at_once() {
         primary: vec![crate::wire::Endpoint {
             kind: Some(crate::wire::endpoint::Kind::Http(crate::wire::HttpEndpoint {
                 url: "ftp://x".into(),
+                ..Default::default()
             })),
             weight: 0,
         }],

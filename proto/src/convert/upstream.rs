@@ -1,8 +1,11 @@
 //! [`Upstream`] ↔ wire.
 
-use super::{At, duration_or, from_duration};
+use super::{At, duration, duration_or, from_duration};
 use crate::{
-    model::{Backup, Endpoint, EndpointKind, Processes, Reference, Timeouts, UnreachableTools, Upstream},
+    model::{
+        Backup, Endpoint, EndpointKind, Identity, Processes, Reference, Timeouts, Tls, ToolTimeouts,
+        Transport, UnreachableTools, Upstream,
+    },
     wire::{self, RejectionReason},
 };
 use std::collections::BTreeMap;
@@ -23,6 +26,7 @@ pub(super) fn encode(upstream: &Upstream) -> wire::Upstream {
             idle: Some(from_duration(upstream.timeouts.idle)),
             total: Some(from_duration(upstream.timeouts.total)),
             connect: Some(from_duration(upstream.timeouts.connect)),
+            tools: upstream.timeouts.tools.iter().map(encode_tool_timeouts).collect(),
         }),
         unreachable_tools: match upstream.unreachable_tools {
             UnreachableTools::Keep => wire::UnreachableTools::Keep,
@@ -30,13 +34,33 @@ pub(super) fn encode(upstream: &Upstream) -> wire::Upstream {
         }
         .into(),
         resources: upstream.resources.clone(),
+        tls: (upstream.tls != Tls::default()).then(|| encode_tls(&upstream.tls)),
+        pool: upstream.pool_idle.map(|idle| wire::Pool { idle: Some(idle) }),
     }
+}
+
+fn encode_tool_timeouts((name, timeouts): (&String, &ToolTimeouts)) -> (String, wire::ToolTimeouts) {
+    let ToolTimeouts { idle, total } = timeouts;
+    (name.clone(), wire::ToolTimeouts { idle: idle.map(from_duration), total: total.map(from_duration) })
+}
+
+fn encode_tls(tls: &Tls) -> wire::Tls {
+    let (cert, key) =
+        tls.identity.as_ref().map_or_else(Default::default, |one| (one.cert.clone(), one.key.clone()));
+    wire::Tls { ca: tls.ca.clone().unwrap_or_default(), cert, key }
 }
 
 fn encode_endpoint(endpoint: &Endpoint) -> wire::Endpoint {
     let kind = match &endpoint.kind {
-        EndpointKind::Http { url } => wire::endpoint::Kind::Http(wire::HttpEndpoint { url: url.to_string() }),
-        EndpointKind::Stdio { command, env, processes, cwd } => {
+        EndpointKind::Http { url, transport } => wire::endpoint::Kind::Http(wire::HttpEndpoint {
+            url: url.to_string(),
+            transport: match transport {
+                Transport::Http => wire::Transport::Http,
+                Transport::Sse => wire::Transport::Sse,
+            }
+            .into(),
+        }),
+        EndpointKind::Stdio { command, env, processes, cwd, idle_stop } => {
             wire::endpoint::Kind::Stdio(wire::StdioEndpoint {
                 command: command.clone(),
                 env: encode_references(env),
@@ -46,6 +70,7 @@ fn encode_endpoint(endpoint: &Endpoint) -> wire::Endpoint {
                 }
                 .into(),
                 cwd: cwd.clone().unwrap_or_default(),
+                idle_stop: idle_stop.map(from_duration),
             })
         }
     };
@@ -83,6 +108,7 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
     });
     let default = Timeouts::default();
     let timeouts = wire.timeouts.unwrap_or_default();
+    let tls = decode_tls(at, wire.tls.unwrap_or_default());
     Some(Upstream {
         prefix: Some(wire.prefix).filter(|prefix| !prefix.is_empty()),
         name: wire.name,
@@ -93,13 +119,29 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
             idle: duration_or(timeouts.idle.as_ref(), default.idle),
             total: duration_or(timeouts.total.as_ref(), default.total),
             connect: duration_or(timeouts.connect.as_ref(), default.connect),
+            tools: timeouts.tools.iter().map(decode_tool_timeouts).collect(),
         },
         unreachable_tools: match wire::UnreachableTools::try_from(wire.unreachable_tools) {
             Ok(wire::UnreachableTools::Hide) => UnreachableTools::Hide,
             _ => UnreachableTools::Keep,
         },
         resources: wire.resources,
+        tls,
+        pool_idle: wire.pool.and_then(|pool| pool.idle),
     })
+}
+
+fn decode_tool_timeouts((name, wire): (&String, &wire::ToolTimeouts)) -> (String, ToolTimeouts) {
+    let read = |value: &Option<_>| duration(value.as_ref());
+    (name.clone(), ToolTimeouts { idle: read(&wire.idle), total: read(&wire.total) })
+}
+
+fn decode_tls(at: &mut At<'_>, wire: wire::Tls) -> Tls {
+    if wire.cert.is_empty() != wire.key.is_empty() {
+        at.reject(RejectionReason::InvalidField, "tls", "a certificate comes with its key");
+    }
+    let identity = (!wire.cert.is_empty()).then_some(Identity { cert: wire.cert, key: wire.key });
+    Tls { ca: Some(wire.ca).filter(|path| !path.is_empty()), identity }
 }
 
 fn decode_endpoints(at: &mut At<'_>, store: &str, wire: &[wire::Endpoint]) -> Vec<Endpoint> {
@@ -107,7 +149,7 @@ fn decode_endpoints(at: &mut At<'_>, store: &str, wire: &[wire::Endpoint]) -> Ve
     for (index, endpoint) in wire.iter().enumerate() {
         let field = format!("{store}[{index}]");
         let kind = match &endpoint.kind {
-            Some(wire::endpoint::Kind::Http(http)) => decode_url(at, &field, &http.url),
+            Some(wire::endpoint::Kind::Http(http)) => decode_url(at, &field, http),
             Some(wire::endpoint::Kind::Stdio(stdio)) if stdio.command.is_empty() => {
                 at.reject(RejectionReason::InvalidField, &format!("{field}.command"), "the command is empty");
                 None
@@ -120,6 +162,7 @@ fn decode_endpoints(at: &mut At<'_>, store: &str, wire: &[wire::Endpoint]) -> Ve
                     _ => Processes::Shared,
                 },
                 cwd: Some(stdio.cwd.clone()).filter(|cwd| !cwd.is_empty()),
+                idle_stop: duration(stdio.idle_stop.as_ref()),
             }),
             None => {
                 at.reject(
@@ -135,10 +178,20 @@ fn decode_endpoints(at: &mut At<'_>, store: &str, wire: &[wire::Endpoint]) -> Ve
     endpoints
 }
 
-fn decode_url(at: &mut At<'_>, field: &str, url: &str) -> Option<EndpointKind> {
+fn decode_url(at: &mut At<'_>, field: &str, http: &wire::HttpEndpoint) -> Option<EndpointKind> {
+    let transport = match wire::Transport::try_from(http.transport) {
+        Ok(wire::Transport::Sse) => Transport::Sse,
+        Ok(wire::Transport::Unspecified | wire::Transport::Http) => Transport::Http,
+        Err(_) => {
+            let what = "a transport that this build does not know";
+            at.reject(RejectionReason::InvalidField, &format!("{field}.transport"), what);
+            return None;
+        }
+    };
+    let url = &http.url;
     match url.parse::<http::Uri>() {
         Ok(url) if matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some() => {
-            Some(EndpointKind::Http { url })
+            Some(EndpointKind::Http { url, transport })
         }
         _ => {
             let what = format!("`{url}` is not an absolute http or https URL");

@@ -44,6 +44,7 @@ pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) 
             .and_then(|field| field.number(&rules::CLIENT_LIMIT, 1..=u32::MAX))
             .unwrap_or(default.max_sessions),
         catalogue: map.get("catalogue").map(catalogue).unwrap_or_default(),
+        sse: map.get("sse").and_then(|field| field.switch()).unwrap_or(default.sse),
     };
     (clients, auth)
 }

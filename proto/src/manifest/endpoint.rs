@@ -6,7 +6,8 @@ use super::{
     reader::{Field, Reader},
     rules, url, values,
 };
-use crate::model::{Endpoint, EndpointKind, Processes};
+use crate::model::{Endpoint, EndpointKind, Processes, Transport};
+use std::time::Duration;
 
 /// An endpoint and where the document has it.
 pub(super) struct Placed<'a> {
@@ -19,7 +20,7 @@ pub(super) fn read_store<'a>(field: &Field<'a>) -> Vec<Placed<'a>> {
     let mut placed: Vec<Placed<'a>> = Vec::new();
     for field in field.list("begin each endpoint with `- `: `- url: …`") {
         let Some(endpoint) = one(field.clone()) else { continue };
-        let same = placed.iter().find(|other| other.endpoint.kind == endpoint.kind);
+        let same = placed.iter().find(|other| is_same(&other.endpoint, &endpoint));
         if let (EndpointKind::Http { .. }, Some(same)) = (&endpoint.kind, same) {
             let what = format!("the same URL is `{}` already", same.field.path);
             field.problem(&rules::ENDPOINT_DUPLICATE, what, "raise its `weight` instead");
@@ -32,7 +33,7 @@ pub(super) fn read_store<'a>(field: &Field<'a>) -> Vec<Placed<'a>> {
 /// Both reach the same server.
 pub(super) fn is_same(one: &Endpoint, other: &Endpoint) -> bool {
     match (&one.kind, &other.kind) {
-        (EndpointKind::Http { url: one }, EndpointKind::Http { url: other }) => one == other,
+        (EndpointKind::Http { url: one, .. }, EndpointKind::Http { url: other, .. }) => one == other,
         (
             EndpointKind::Stdio { command, env, cwd, .. },
             EndpointKind::Stdio { command: other_command, env: other_env, cwd: other_cwd, .. },
@@ -59,14 +60,12 @@ fn one(field: Field<'_>) -> Option<Endpoint> {
 }
 
 fn kind(map: &Reader<'_>) -> Option<EndpointKind> {
-    let transport = map.get("transport");
-    if let Some(field) = &transport {
-        self::transport(field);
-    }
+    let words = [("http", Transport::Http), ("sse", Transport::Sse)];
+    let transport = map.get("transport").and_then(|field| field.word(&rules::ENDPOINT_TRANSPORT, &words));
     match (map.get("url"), map.get("command")) {
         (Some(url), None) => {
-            refuse(map, &["env", "cwd", "processes"], "command");
-            Some(EndpointKind::Http { url: url::read(&url)? })
+            refuse(map, &["env", "cwd", "processes", "idle_stop"], "command");
+            Some(EndpointKind::Http { url: url::read(&url)?, transport: transport.unwrap_or_default() })
         }
         (None, Some(command)) => {
             refuse(map, &["transport"], "url");
@@ -82,6 +81,7 @@ fn kind(map: &Reader<'_>) -> Option<EndpointKind> {
                 env,
                 processes: processes.unwrap_or_default(),
                 cwd,
+                idle_stop: idle_stop(map, processes.unwrap_or_default()),
             })
         }
         (Some(_), Some(command)) => {
@@ -110,13 +110,13 @@ fn refuse(map: &Reader<'_>, names: &[&str], other: &str) {
     }
 }
 
-fn transport(field: &Field<'_>) {
-    if field.as_text() == Some("sse") {
-        let what = "`sse` is not supported yet";
-        field.problem(&rules::ENDPOINT_TRANSPORT, what, "use Streamable HTTP");
-    } else {
-        field.word(&rules::ENDPOINT_TRANSPORT, &[("http", ())]);
+fn idle_stop(map: &Reader<'_>, processes: Processes) -> Option<Duration> {
+    let field = map.get("idle_stop")?;
+    if processes == Processes::PerSession {
+        let what = "a process of one session ends with its session";
+        field.problem_at_key(&rules::ENDPOINT_IDLE_STOP, what, "remove it, or write `processes: shared`");
     }
+    field.duration(&rules::ENDPOINT_IDLE_STOP, Duration::from_secs(1))
 }
 
 fn command(field: &Field<'_>) -> Option<Vec<String>> {

@@ -62,6 +62,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &UPSTREAM,
     &ENDPOINT,
     &TIMEOUTS,
+    &TOOL_TIMEOUTS,
     &CLIENTS,
     &CATALOGUE,
     &AUTH,
@@ -130,8 +131,8 @@ pub(super) static UPSTREAM: Section = Section {
         key("breaker", "section", "{}", "The circuit breaker of each endpoint.").not_yet(),
         key("failover", "section", ABSENT, "What happens to calls while the backup is active. Needs a `backup`.").not_yet(),
         key("cache", "section", "{}", "Which of its answers are cached.").not_yet(),
-        key("tls", "section", "{}", "Certificates for its `https` URLs.").not_yet(),
-        key("pool", "section", "{}", "Connections kept to each of its URLs.").not_yet(),
+        key("tls", "section", "{}", "Certificates for its `https` URLs."),
+        key("pool", "section", "{}", "Connections kept to each of its URLs."),
     ],
 };
 
@@ -145,7 +146,7 @@ pub(super) static ENDPOINT: Section = Section {
             "transport",
             "word",
             "http",
-            "With `url`. `http` is Streamable HTTP; `sse` (2024-11-05) is not supported yet.",
+            "With `url`. `http` is Streamable HTTP, `sse` the HTTP+SSE of revision 2024-11-05.",
         ),
         key(
             "command",
@@ -166,6 +167,13 @@ pub(super) static ENDPOINT: Section = Section {
             "shared",
             "With `command`. `shared`: one process for everybody. `per_session`: one for each client session.",
         ),
+        key(
+            "idle_stop",
+            "duration",
+            ABSENT,
+            "With `processes: shared`. A process that nobody called, listens to or is subscribed at for this long is ended until somebody does. Default: never, because a server may keep state in memory.",
+        )
+        .not_yet(),
         key("weight", "number", "1", "Share of the calls among the endpoints of its store.").only("1"),
     ],
 };
@@ -183,6 +191,22 @@ pub(super) static TIMEOUTS: Section = Section {
             "10s",
             "The longest wait for a connection, or for a process to start and shake hands.",
         ),
+        key(
+            "tools",
+            "tool name → section",
+            "{}",
+            "Other times for calls of some tools, by the upstream's own name; `*` stands for any characters. The exact name wins, then the longest pattern.",
+        ),
+    ],
+};
+
+pub(super) static TOOL_TIMEOUTS: Section = Section {
+    path: "upstreams.<name>.timeouts.tools.<tool>",
+    about: "How long a call of the tool may take.",
+    effect: Effect::Yes,
+    keys: &[
+        key("idle", "duration", ABSENT, "As for the upstream, which is the default."),
+        key("total", "duration", ABSENT, "As for the upstream, which is the default."),
     ],
 };
 
@@ -219,6 +243,13 @@ pub(super) static CLIENTS: Section = Section {
             ABSENT,
             "Who may use the gateway. Without it everybody may, and nodes listen on loopback addresses only. `none`: everybody, on every address.",
         ),
+        key(
+            "sse",
+            "`true` or `false`",
+            "false",
+            "Serve clients of HTTP+SSE (2024-11-05) at `/sse` and `/u/<name>/sse`. Their requests must reach the node that holds their stream.",
+        )
+        .not_yet(),
         key(
             "failover_metadata",
             "word",
@@ -443,8 +474,8 @@ pub(super) static UPSTREAM_CACHE: Section = Section {
 
 pub(super) static TLS: Section = Section {
     path: "upstreams.<name>.tls",
-    about: "Certificates for `https` URLs, as paths on the node.",
-    effect: Effect::NotYet,
+    about: "Certificates for `https` URLs: paths of PEM files on the node, read again when they change.",
+    effect: Effect::Yes,
     keys: &[
         key("ca", "path", ABSENT, "The authorities to trust instead of the system's."),
         key("cert", "path", ABSENT, "The client certificate; needs `key`."),
@@ -455,10 +486,15 @@ pub(super) static TLS: Section = Section {
 pub(super) static POOL: Section = Section {
     path: "upstreams.<name>.pool",
     about: "Connections kept to each URL.",
-    effect: Effect::NotYet,
+    effect: Effect::Yes,
     keys: &[
-        key("max", "number", "100", "The most connections."),
-        key("idle", "number", "10", "The most idle ones, not above `max`."),
+        key("max", "number", "100", "The most connections.").not_yet(),
+        key(
+            "idle",
+            "number",
+            "100",
+            "The most that are kept without a request, not above `max`. HTTP/2 needs one.",
+        ),
     ],
 };
 

@@ -160,6 +160,11 @@ impl<'a> Field<'a> {
         found
     }
 
+    /// `true` or `false`.
+    pub(super) fn switch(&self) -> Option<bool> {
+        self.word(&rules::VALUE_TYPE, &[("true", true), ("false", false)])
+    }
+
     /// The keys of a mapping, without a report.
     pub(super) fn keys(&self) -> Vec<&'a str> {
         match &self.node.value {

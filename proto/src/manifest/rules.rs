@@ -97,8 +97,10 @@ rules! {
     CATALOGUE_LIMIT "catalogue-limit" Limits "`page` is 1 to 10,000, `refresh` at least 1s, `wait` at most 30s.";
     CLIENT_LIMIT "client-limit" Limits "`max_sessions` is at least 1, `max_body` 1 KiB to 1 GiB, `session_idle` and `session_lifetime` at least 1s.";
     TIMEOUT_RANGE "timeout-range" Limits "Timeouts are at least 1ms, and `idle` is not above `total`.";
+    TIMEOUT_TOOL "timeout-tool" Limits "A tool with times of its own has a name, and says `idle` or `total`.";
 
     TLS_PAIR "tls-pair" Tls "A certificate comes with its key, and a key with its certificate.";
+    TLS_UNUSED "tls-unused" Tls "Warning: certificates are for `https` URLs; this upstream has none.";
 
     UPSTREAM_NAME "upstream-name" Names "An upstream's name is letters, digits, `_` and `-`, at most 48, begins with a letter or digit, has no `__` and no `_` at its end.";
     UPSTREAM_PREFIX "upstream-prefix" Names "A prefix is spelled like an upstream's name, or is `none`.";
@@ -141,10 +143,11 @@ rules! {
     STORE_EMPTY "store-empty" Endpoints "A primary has at least one endpoint.";
     ENDPOINT_KIND "endpoint-kind" Endpoints "An endpoint has either `url` or `command`, and only keys that go with it.";
     ENDPOINT_URL "endpoint-url" Endpoints "A URL is absolute, http or https, with a host, without credentials and fragment, its port not 0.";
-    ENDPOINT_TRANSPORT "endpoint-transport" Endpoints "The transport is `http` (Streamable HTTP); `sse` is not supported yet.";
+    ENDPOINT_TRANSPORT "endpoint-transport" Endpoints "The transport is `http` (Streamable HTTP) or `sse` (HTTP+SSE, 2024-11-05).";
     ENDPOINT_COMMAND "endpoint-command" Endpoints "A command is a list: the program, then its arguments, without NUL characters.";
     ENDPOINT_CWD "endpoint-cwd" Endpoints "A working directory is not empty and has no NUL character.";
     ENDPOINT_PROCESSES "endpoint-processes" Endpoints "`processes` is `shared` or `per_session`.";
+    ENDPOINT_IDLE_STOP "endpoint-idle-stop" Endpoints "`idle_stop` is at least 1s, and goes with a shared process.";
     ENDPOINT_DUPLICATE "endpoint-duplicate" Endpoints "A store lists a URL once.";
 
     HEADER_NAME "header-name" Secrets "A header's name is valid, and appears once whatever its case.";

@@ -7,8 +7,11 @@ use super::{
     reader::{Field, Reader},
     rules, values,
 };
-use crate::model::{Backup, EndpointKind, Timeouts, UnreachableTools, Upstream};
-use std::{collections::HashMap, time::Duration};
+use crate::model::{Backup, EndpointKind, Timeouts, Tls, ToolTimeouts, UnreachableTools, Upstream};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 /// All of them, in the order of their names.
 pub(super) fn read(field: &Field<'_>) -> Vec<Upstream> {
@@ -37,7 +40,6 @@ fn one(
     health::read(&map);
     failover::read(&map, backup.as_ref());
     cache::read_upstream(&map);
-    connections::read(&map);
     if let Some(field) = map.get("balance") {
         balance::read(field);
     }
@@ -53,8 +55,10 @@ fn one(
             .and_then(|field| field.word(&rules::UNREACHABLE_TOOLS, UNREACHABLE_TOOLS))
             .unwrap_or_default(),
         resources: map.get("resources").map(|field| resources(&field, name, hints)).unwrap_or_default(),
+        tls: map.get("tls").map(|field| connections::tls(&field.section(&keys::TLS))).unwrap_or_default(),
+        pool_idle: map.get("pool").and_then(|field| connections::pool(&field.section(&keys::POOL))),
     };
-    headers_unused(&map, &upstream);
+    unused(&map, &upstream);
     prefix_clash(&map, &upstream, prefixes);
     upstream
 }
@@ -113,19 +117,27 @@ fn backup(field: &Field<'_>, primary: &[Placed<'_>]) -> Backup {
     Backup::Endpoints(endpoints.into_iter().map(|placed| placed.endpoint).collect())
 }
 
-/// Headers go with requests; a child process gets none.
-fn headers_unused(map: &Reader<'_>, upstream: &Upstream) {
+/// Headers go with requests and certificates with `https`; a child process gets neither.
+fn unused(map: &Reader<'_>, upstream: &Upstream) {
     let backup = match &upstream.backup {
         Some(Backup::Endpoints(endpoints)) => endpoints.as_slice(),
         _ => &[],
     };
-    let mut endpoints = upstream.primary.iter().chain(backup).peekable();
+    let endpoints: Vec<_> = upstream.primary.iter().chain(backup).map(|one| &one.kind).collect();
     let only_commands =
-        endpoints.peek().is_some() && endpoints.all(|one| matches!(one.kind, EndpointKind::Stdio { .. }));
+        !endpoints.is_empty() && endpoints.iter().all(|kind| matches!(kind, EndpointKind::Stdio { .. }));
     if let Some(field) = map.get("headers").filter(|_| only_commands && !upstream.headers.is_empty()) {
         let what = "headers are for URLs, and this upstream has only commands";
         let hint = "`env` of an endpoint hands values to a process";
         field.report.warning(&rules::HEADERS_UNUSED, field.key, &field.path, what, hint);
+    }
+    let https = |kind: &&EndpointKind| matches!(kind, EndpointKind::Http { url, .. } if url.scheme_str() == Some("https"));
+    if let Some(field) = map.get("tls").filter(|_| upstream.tls != Tls::default())
+        && !endpoints.is_empty()
+        && !endpoints.iter().any(https)
+    {
+        let what = "certificates are for `https` URLs, and this upstream has none";
+        field.report.warning(&rules::TLS_UNUSED, field.key, &field.path, what, "write `https://…`");
     }
 }
 
@@ -156,18 +168,39 @@ fn prefix_clash(map: &Reader<'_>, upstream: &Upstream, prefixes: &mut HashMap<St
 fn timeouts(field: Field<'_>) -> Timeouts {
     let default = Timeouts::default();
     let map = field.section(&keys::TIMEOUTS);
-    let read = |name| {
-        map.get(name).and_then(|field| field.duration(&rules::TIMEOUT_RANGE, Duration::from_millis(1)))
-    };
-    let (idle, total, connect) = (read("idle"), read("total"), read("connect"));
-    if let (Some(idle), Some(total), Some(field)) = (idle, total, map.get("idle"))
-        && idle > total
-    {
-        field.problem(&rules::TIMEOUT_RANGE, "`idle` is longer than `total`", "a call never gets that far");
-    }
+    let (idle, total) = silence_and_total(&map);
     Timeouts {
         idle: idle.unwrap_or(default.idle),
         total: total.unwrap_or(default.total),
-        connect: connect.unwrap_or(default.connect),
+        connect: time(&map, "connect").unwrap_or(default.connect),
+        tools: map.get("tools").map(|field| tool_timeouts(&field)).unwrap_or_default(),
     }
+}
+
+fn time(map: &Reader<'_>, name: &str) -> Option<Duration> {
+    map.get(name)?.duration(&rules::TIMEOUT_RANGE, Duration::from_millis(1))
+}
+
+fn silence_and_total(map: &Reader<'_>) -> (Option<Duration>, Option<Duration>) {
+    let (idle, total) = (time(map, "idle"), time(map, "total"));
+    if let (Some(silence), Some(longest), Some(field)) = (idle, total, map.get("idle"))
+        && silence > longest
+    {
+        field.problem(&rules::TIMEOUT_RANGE, "`idle` is longer than `total`", "a call never gets that far");
+    }
+    (idle, total)
+}
+
+fn tool_timeouts(field: &Field<'_>) -> BTreeMap<String, ToolTimeouts> {
+    let mut tools = BTreeMap::new();
+    for (name, field) in field.names("such as `{render: {total: 30m}}`") {
+        let place = field.clone();
+        let (idle, total) = silence_and_total(&field.section(&keys::TOOL_TIMEOUTS));
+        if name.is_empty() || (idle.is_none() && total.is_none() && place.keys().is_empty()) {
+            let what = if name.is_empty() { "the tool has no name" } else { "neither `idle` nor `total`" };
+            place.problem_at_key(&rules::TIMEOUT_TOOL, what, "such as `render: {total: 30m}`");
+        }
+        tools.insert(name.to_owned(), ToolTimeouts { idle, total });
+    }
+    tools
 }

@@ -24,7 +24,7 @@ pub struct Fleet {
 }
 
 /// One logical MCP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Upstream {
     /// `[A-Za-z0-9][A-Za-z0-9_-]*`, at most 48 characters, without `__`.
     pub name: String,
@@ -42,6 +42,10 @@ pub struct Upstream {
     pub unreachable_tools: UnreachableTools,
     /// Resources whose URI begins with one of these are read here when no upstream lists them.
     pub resources: Vec<String>,
+    /// Certificates for its `https` URLs.
+    pub tls: Tls,
+    /// The most connections to one of its URLs that are kept without a request; `None`: 100.
+    pub pool_idle: Option<u32>,
 }
 
 /// What becomes of the tools of an upstream that cannot be reached.
@@ -52,6 +56,24 @@ pub enum UnreachableTools {
     Keep,
     /// They are listed again when it is back.
     Hide,
+}
+
+/// Certificates for `https` URLs: paths of PEM files on the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The authorities to trust; `None`: the system's.
+    pub ca: Option<String>,
+    /// The client's certificate with its chain, and its key.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate and its key: paths of PEM files on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, its chain behind it.
+    pub cert: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// One URL or one command.
@@ -66,10 +88,12 @@ pub struct Endpoint {
 /// How an endpoint is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointKind {
-    /// Streamable HTTP.
+    /// A server at a URL.
     Http {
         /// Absolute, `http` or `https`.
         url: http::Uri,
+        /// What is spoken there.
+        transport: Transport,
     },
     /// A child process that speaks MCP on its standard streams.
     Stdio {
@@ -81,7 +105,19 @@ pub enum EndpointKind {
         processes: Processes,
         /// Working directory; `None`: the node's own.
         cwd: Option<String>,
+        /// A shared process that nobody used for this long is ended until somebody does; `None`: never.
+        idle_stop: Option<Duration>,
     },
+}
+
+/// What is spoken at a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// Streamable HTTP.
+    #[default]
+    Http,
+    /// HTTP+SSE of revision 2024-11-05.
+    Sse,
 }
 
 /// Who shares a stdio process.
@@ -104,7 +140,7 @@ pub enum Backup {
 }
 
 /// How long a call to an upstream may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// The longest silence inside a call; progress ends a silence.
     pub idle: Duration,
@@ -112,6 +148,17 @@ pub struct Timeouts {
     pub total: Duration,
     /// The longest wait for a connection, a process start and its handshake.
     pub connect: Duration,
+    /// For calls of some tools, by the upstream's own name for them; `*` stands for any characters.
+    pub tools: BTreeMap<String, ToolTimeouts>,
+}
+
+/// How long calls of one tool may take, where it differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ToolTimeouts {
+    /// See [`Timeouts::idle`].
+    pub idle: Option<Duration>,
+    /// See [`Timeouts::total`].
+    pub total: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -120,6 +167,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(60),
             total: Duration::from_secs(600),
             connect: Duration::from_secs(10),
+            tools: BTreeMap::new(),
         }
     }
 }
@@ -141,6 +189,8 @@ pub struct Clients {
     pub session_lifetime: Duration,
     /// How lists of many upstreams are kept and answered.
     pub catalogue: Catalogue,
+    /// Serve clients of HTTP+SSE (2024-11-05) beside each route.
+    pub sse: bool,
 }
 
 /// How lists of many upstreams are kept and answered.
@@ -170,6 +220,7 @@ impl Default for Clients {
             max_sessions: 10_000,
             catalogue: Catalogue::default(),
             session_lifetime: Duration::from_secs(24 * 3600),
+            sse: false,
         }
     }
 }

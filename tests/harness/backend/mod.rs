@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 /// What a backend speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Received {
     pub body: String,
     /// The JSON-RPC method; empty when the body has none.
     pub method: String,
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
 }
 
 impl Received {
@@ -120,6 +123,7 @@ pub struct Backend {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     server: Option<JoinSet<()>>,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Backend {
@@ -133,6 +137,18 @@ impl Backend {
     /// # Panics
     /// There is no free port.
     pub async fn with(era: Era) -> Self {
+        Self::serving(era, None).await
+    }
+
+    /// Starts one that speaks both eras over TLS.
+    ///
+    /// # Panics
+    /// There is no free port.
+    pub async fn over(tls: TlsAcceptor) -> Self {
+        Self::serving(Era::Both, Some(tls)).await
+    }
+
+    async fn serving(era: Era, tls: Option<TlsAcceptor>) -> Self {
         let state = State {
             era,
             sse: false,
@@ -147,7 +163,7 @@ impl Backend {
             Arc::new(Shared { state: Mutex::new(state), notifications: broadcast::Sender::new(256) });
         let address = crate::ports::lasting();
         let listener = TcpListener::bind(address).await.expect("the port was free a moment ago");
-        let mut this = Self { address, shared, server: None };
+        let mut this = Self { address, shared, server: None, tls };
         this.serve(listener);
         this.tool("echo", Answer::Echo);
         this
@@ -155,14 +171,15 @@ impl Backend {
 
     fn serve(&mut self, listener: TcpListener) {
         let mut server = JoinSet::new();
-        server.spawn(serve::run(listener, Arc::clone(&self.shared)));
+        server.spawn(serve::run(listener, Arc::clone(&self.shared), self.tls.clone()));
         self.server = Some(server);
     }
 
     /// The endpoint.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/mcp", self.address)
     }
 
     /// One upstream of a configuration, indented for `upstreams:`.

@@ -10,7 +10,10 @@ use hyper::{
     body::{Frame, Incoming},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use serde_json::Value;
 use std::{
     convert::Infallible,
@@ -20,6 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 const MODERN: &str = "2026-07-28";
 const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -29,7 +33,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Reply = Option<Response<Body>>;
 
 /// Accepts connections for ever; dropping the future closes them all.
-pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
@@ -39,10 +43,16 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
             let shared = Arc::clone(&shared);
             async move { exchange(request, shared).await.ok_or("hung up") }
         });
+        let tls = tls.clone();
         connections.spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
+            let builder = auto::Builder::new(TokioExecutor::new());
+            let _ = match tls {
+                None => builder.serve_connection(TokioIo::new(socket), service).await,
+                Some(tls) => match tls.accept(socket).await {
+                    Ok(socket) => builder.serve_connection(TokioIo::new(socket), service).await,
+                    Err(_) => return,
+                },
+            };
         });
         while connections.try_join_next().is_some() {}
     }
@@ -61,6 +71,7 @@ async fn exchange(request: Request<Incoming>, shared: Arc<Shared>) -> Reply {
         headers: headers.collect(),
         method: parsed["method"].as_str().unwrap_or_default().to_owned(),
         body,
+        version: format!("{:?}", parts.version),
     };
     shared.state().received.push(received.clone());
     match parts.method.as_str() {

@@ -10,6 +10,7 @@ use crate::{
     failure::{Failure, Kind},
     mcp::{Era, Message, era, header as mcp_header, json, method, rpc},
     plan::Upstream,
+    tls,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -21,6 +22,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use o1_process::Tasks;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use std::{sync::Arc, time::Duration};
 
 /// What a request to a server of either era accepts.
@@ -41,12 +43,16 @@ struct Inner {
 /// Idle connections are given up before the server does (uvicorn and Node wait 5 s): a request that meets a
 /// closing connection would fail.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// A connection that many streams share is asked whether it lives, because nobody else would notice.
+const H2_PING_EVERY: Duration = Duration::from_secs(20);
+const H2_PING_WITHIN: Duration = Duration::from_secs(10);
 
 impl HttpServer {
     pub(super) fn new(
         upstream: &Upstream,
         url: &Uri,
         credentials: &HeaderMap,
+        tls: Option<&ClientConfig>,
         tasks: &Tasks,
     ) -> Result<Self, Failure> {
         let mut connector = HttpConnector::new();
@@ -54,11 +60,14 @@ impl HttpServer {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(upstream.timeouts.connect));
         connector.set_keepalive(Some(Duration::from_secs(30)));
+        let tls = match (tls, url.scheme_str()) {
+            (Some(tls), _) => tls.clone(),
+            (None, Some("https")) => system_tls()?,
+            (None, _) => no_tls(),
+        };
+        // ALPN chooses HTTP/2 or HTTP/1.1 over TLS; without TLS it is HTTP/1.1.
         let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| {
-                Failure::new(Kind::Internal, "the system's certificate store cannot be read").because(error)
-            })?
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .enable_http2()
@@ -66,7 +75,11 @@ impl HttpServer {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(256)
+            .pool_max_idle_per_host(upstream.pool_idle)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(H2_PING_EVERY)
+            .http2_keep_alive_timeout(H2_PING_WITHIN)
+            .http2_adaptive_window(true)
             .build(connector);
         let connect = upstream.timeouts.connect;
         let (url, credentials, tasks) = (url.clone(), credentials.clone(), tasks.clone());
@@ -209,6 +222,21 @@ fn initialize() -> Message {
     );
     Message::parse(&rpc::request(b"\"o1-initialize\"", method::INITIALIZE, params.as_bytes()))
         .expect("a request of our own is a message")
+}
+
+fn system_tls() -> Result<ClientConfig, Failure> {
+    tls::client(None, None).map_err(|fault| {
+        Failure::new(Kind::Internal, "the system's certificate store cannot be read").because(fault.what)
+    })
+}
+
+/// For plain URLs, where reading the system's authorities would be for nothing: trusts nobody.
+fn no_tls() -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the default versions")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
 }
 
 /// The envelope of a modern request of our own, as `params`.

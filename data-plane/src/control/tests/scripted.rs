@@ -3,7 +3,7 @@
 use o1_proto::{
     convert::from_duration,
     digest,
-    model::{Endpoint, EndpointKind, Fleet, Reference, Timeouts, Upstream},
+    model::{Endpoint, EndpointKind, Fleet, Reference, Transport, Upstream},
     wire::{
         ConfigUpdate, ConfigVersion, HeartbeatAck, Hello, ReportStatsRequest, ReportStatsResponse, Resource,
         SyncRequest, SyncResponse, Welcome,
@@ -209,14 +209,15 @@ pub fn fleet(names: &[&str]) -> Fleet {
         name: (*name).to_owned(),
         prefix: None,
         primary: vec![Endpoint {
-            kind: EndpointKind::Http { url: format!("http://{name}.example/mcp").parse().unwrap() },
+            kind: EndpointKind::Http {
+                url: format!("http://{name}.example/mcp").parse().unwrap(),
+                transport: Transport::Http,
+            },
             weight: 1,
         }],
         backup: None,
         headers: [("authorization".to_owned(), Reference::Env("TOKEN".into()))].into(),
-        timeouts: Timeouts::default(),
-        unreachable_tools: o1_proto::model::UnreachableTools::Keep,
-        resources: Vec::new(),
+        ..Upstream::default()
     };
     Fleet { upstreams: names.iter().map(upstream).collect(), ..Fleet::default() }
 }

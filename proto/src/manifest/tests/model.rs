@@ -3,9 +3,9 @@
 use super::said;
 use crate::manifest::parse;
 use crate::model::{
-    Algorithm, Auth, Backup, Catalogue, ClaimRule, Clients, Endpoint, EndpointKind, Fleet, Grant, Jwt,
-    KeySource, Processes, Reference, Required, Selection, Server, StaticToken, Timeouts, TokenHash,
-    UnreachableTools, Upstream,
+    Algorithm, Auth, Backup, Catalogue, ClaimRule, Clients, Endpoint, EndpointKind, Fleet, Grant, Identity,
+    Jwt, KeySource, Processes, Reference, Required, Selection, Server, StaticToken, Timeouts, Tls, TokenHash,
+    ToolTimeouts, Transport, UnreachableTools, Upstream,
 };
 use std::{fs, path::Path, time::Duration};
 
@@ -14,7 +14,10 @@ fn fleet(document: &str) -> Fleet {
 }
 
 fn http(url: &str, weight: u32) -> Endpoint {
-    Endpoint { kind: EndpointKind::Http { url: url.parse().expect("a URL") }, weight }
+    Endpoint {
+        kind: EndpointKind::Http { url: url.parse().expect("a URL"), transport: Transport::Http },
+        weight,
+    }
 }
 
 #[test]
@@ -49,6 +52,7 @@ fn the_full_example_means_what_it_says() {
                 env: [("NODE_ENV".to_owned(), Reference::Literal("production".into()))].into(),
                 processes: Processes::Shared,
                 cwd: None,
+                idle_stop: Some(Duration::from_secs(900)),
             },
             weight: 1,
         }],
@@ -57,10 +61,16 @@ fn the_full_example_means_what_it_says() {
         timeouts: Timeouts {
             idle: Duration::from_secs(60),
             total: Duration::from_secs(600),
+            tools: [(
+                "search_*".to_owned(),
+                ToolTimeouts { idle: None, total: Some(Duration::from_secs(1800)) },
+            )]
+            .into(),
             ..Timeouts::default()
         },
         unreachable_tools: UnreachableTools::Keep,
         resources: vec!["file:///srv/docs/".into()],
+        ..Upstream::default()
     };
     let weather = Upstream {
         name: "weather".into(),
@@ -68,11 +78,23 @@ fn the_full_example_means_what_it_says() {
         primary: vec![http("http://127.0.0.1:3101/mcp", 1), http("http://127.0.0.1:3102/mcp", 2)],
         backup: Some(Backup::Endpoints(vec![http("http://127.0.0.1:3201/mcp", 1)])),
         headers: [("authorization".to_owned(), Reference::Env("WEATHER_TOKEN".into()))].into(),
-        timeouts: Timeouts::default(),
         unreachable_tools: UnreachableTools::Hide,
-        resources: Vec::new(),
+        ..Upstream::default()
     };
     let patterns = |patterns: &[&str]| patterns.iter().map(|one| String::from(*one)).collect();
+    let identity = Identity { cert: "/etc/only1/node.pem".into(), key: "/etc/only1/node.key".into() };
+    let mut old = http("https://old.example/sse", 1);
+    if let EndpointKind::Http { transport, .. } = &mut old.kind {
+        *transport = Transport::Sse;
+    }
+    let old = Upstream {
+        name: "old".into(),
+        prefix: Some("old".into()),
+        primary: vec![old],
+        tls: Tls { ca: Some("/etc/only1/ca.pem".into()), identity: Some(identity) },
+        pool_idle: Some(20),
+        ..Upstream::default()
+    };
     let coding = Server {
         name: "coding".into(),
         upstreams: vec!["files".into()],
@@ -85,13 +107,14 @@ fn the_full_example_means_what_it_says() {
     let clients = Clients {
         origins: vec!["http://localhost:*".into()],
         catalogue: Catalogue { page: 200, ..Catalogue::default() },
+        sse: true,
         ..Clients::default()
     };
     let found = fleet(text);
     assert_eq!(found.auth, full_auth());
     assert_eq!(
         found,
-        Fleet { upstreams: vec![files, weather], servers: vec![coding], clients, auth: full_auth() }
+        Fleet { upstreams: vec![files, old, weather], servers: vec![coding], clients, auth: full_auth() }
     );
 }
 
@@ -200,12 +223,14 @@ fn durations_sizes_and_commands_keep_their_values() {
             .into(),
         processes: Processes::PerSession,
         cwd: Some("/srv".into()),
+        idle_stop: None,
     };
     assert_eq!(upstream.primary, [Endpoint { kind, weight: 1 }]);
     let timeouts = Timeouts {
         idle: Duration::from_millis(500),
         total: Duration::from_secs(7200),
         connect: Duration::from_secs(300),
+        ..Timeouts::default()
     };
     assert_eq!(upstream.timeouts, timeouts);
     let clients = Clients {

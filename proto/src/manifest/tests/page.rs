@@ -23,7 +23,7 @@ fn the_reference_page_is_up_to_date() {
 
 /// A document with one key of a section, beside `beside`, and the path of that key.
 fn document(section: &Section, key: &Key, beside: &str) -> (String, String) {
-    let section = section.path.replace("<name>", "a").replace("<tier>", "tools");
+    let section = section.path.replace("<name>", "a").replace("<tier>", "tools").replace("<tool>", "t");
     let mut document = format!("{{{beside}{}: [[{{x: []}}]]}}", key.name);
     for part in section.rsplit('.').filter(|part| !part.is_empty()) {
         document = match part.strip_suffix("[]") {
