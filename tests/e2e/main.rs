@@ -5,6 +5,8 @@ mod bytes;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod facade;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod garbage;

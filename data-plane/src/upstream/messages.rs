@@ -7,12 +7,15 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
+
+/// How long a server that asked the client something may be silent: it waits for a person.
+const ASKED: Duration = Duration::from_secs(600);
 
 /// The messages of a request: counted when the response is there, cut when its time is over.
 pub(super) fn watched(messages: Messages, guard: Guard) -> Messages {
     stream::unfold((messages, Some(guard)), |(mut messages, mut guard)| async move {
-        let held = guard.take()?;
+        let mut held = guard.take()?;
         let next = match tokio::time::timeout_at(held.next_limit(), messages.next()).await {
             Ok(next) => next?,
             Err(_) => return Some((Err(held.out_of_time()), (messages, None))),
@@ -20,6 +23,9 @@ pub(super) fn watched(messages: Messages, guard: Guard) -> Messages {
         let guard = match &next {
             Ok(message) => {
                 held.received(message.bytes().len());
+                if message.kind() == Kind::Request {
+                    held.idle = held.idle.max(ASKED);
+                }
                 if message.kind() == Kind::Response {
                     held.finish(inspect::is_failure(message));
                     None

@@ -41,6 +41,8 @@ pub enum Answer {
     Echo,
     /// Messages on an event stream, a pause before each, then the answer. `TOKEN` becomes the progress token.
     Stream(Vec<(Duration, String)>, Box<Answer>),
+    /// Each request gets the next of these; the last one stays.
+    InTurn(Vec<Answer>),
     /// Nothing for a time, then the answer.
     Later(Duration, Box<Answer>),
     /// The connection is closed without an answer.

@@ -128,10 +128,11 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
     let (Some(id), true) = (id, parsed["method"].is_string()) else {
         return Some(status(202, ""));
     };
-    if modern && received.method == "subscriptions/listen" {
+    let listens = modern && received.method == "subscriptions/listen";
+    if listens && !shared.state().answers.contains_key("subscriptions/listen") {
         return Some(listen(&id, &parsed, &shared));
     }
-    let answer = scripted(&received, &parsed, &shared.state());
+    let answer = scripted(&received, &parsed, &mut shared.state());
     let sse = shared.state().sse;
     let unfinished = Unfinished(Some(Arc::clone(&shared)));
     let asked =
@@ -167,12 +168,16 @@ fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
 const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"prompts":{"listChanged":true},"logging":{},"completions":{}}"#;
 
 /// What the script says; what every server says where it is silent.
-fn scripted(received: &Received, parsed: &Value, state: &State) -> Answer {
+fn scripted(received: &Received, parsed: &Value, state: &mut State) -> Answer {
     let params = &parsed["params"];
     let name = params["name"].as_str().or_else(|| params["uri"].as_str()).unwrap_or_default();
-    let by_name = state.answers.get(&format!("{} {name}", received.method));
-    if let Some(answer) = by_name.or_else(|| state.answers.get(&received.method)) {
-        return answer.clone();
+    let by_name = format!("{} {name}", received.method);
+    let key = if state.answers.contains_key(&by_name) { &by_name } else { &received.method };
+    match state.answers.get_mut(key) {
+        Some(Answer::InTurn(turns)) if turns.len() > 1 => return turns.remove(0),
+        Some(Answer::InTurn(turns)) => return turns[0].clone(),
+        Some(answer) => return answer.clone(),
+        None => {}
     }
     let rest = r#","resultType":"complete","ttlMs":0,"cacheScope":"private"}"#;
     match received.method.as_str() {
@@ -319,6 +324,10 @@ fn listen(id: &str, parsed: &Value, shared: &Shared) -> Response<Body> {
             "notifications/tools/list_changed" => "toolsListChanged",
             "notifications/prompts/list_changed" => "promptsListChanged",
             "notifications/resources/list_changed" => "resourcesListChanged",
+            "notifications/resources/updated" => {
+                let uris = filter["resourceSubscriptions"].as_array();
+                return uris.is_some_and(|uris| uris.contains(&message["params"]["uri"]));
+            }
             _ => return false,
         };
         filter[flag] == true
@@ -326,7 +335,10 @@ fn listen(id: &str, parsed: &Value, shared: &Shared) -> Response<Body> {
     let rest = notifications(shared.notifications.subscribe()).filter_map(move |message| {
         let tagged = wanted(&message).then(|| {
             let method = member(&message, "method").expect("it has one, or it were not wanted");
-            format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{{{tag}}}}}"#)
+            let params = member(&message, "params").unwrap_or_else(|| "{}".to_owned());
+            let rest = params.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+            let comma = if rest.is_empty() { "" } else { "," };
+            format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{{{rest}{comma}{tag}}}}}"#)
         });
         std::future::ready(tagged)
     });
