@@ -46,6 +46,8 @@ pub enum State {
         /// As configured.
         pattern: String,
     },
+    /// Neither listed nor callable: the caller in question may not use it.
+    Forbidden,
     /// Another tool has the same name and stands before it.
     Clash {
         /// Whose the other is.

@@ -2,13 +2,16 @@
 
 use crate::{
     context::Context,
-    control::{self, AppliedVersion, LocalProblem, NodeStats, Reachability, UpstreamStats},
+    control::{self, AppliedVersion, LocalProblem, NodeStats, NotAnswered, Reachability, UpstreamStats},
     current,
+    inventory::Inventory,
+    logs::{Log, Logs},
     metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
-    plan::{Plan, Version},
+    plan::{Endpoint, Plan, Version},
     principal::Policy,
     seal::{self, Keyring},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_process::Readiness;
 use o1_proto::model::Fleet;
 use std::{
@@ -22,6 +25,7 @@ pub(super) struct Node {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     keyring: Arc<Keyring>,
+    logs: Arc<Logs>,
     listen: SocketAddr,
     /// What was applied last. Locked while plans are compiled and swapped: one at a time.
     applied: Mutex<Option<(Version, Arc<Fleet>)>>,
@@ -37,6 +41,7 @@ impl Node {
             readiness: context.readiness.clone(),
             keyring: context.keyring.clone(),
             applied: Mutex::default(),
+            logs: context.logs.clone(),
         }
     }
 
@@ -109,6 +114,28 @@ impl control::Node for Node {
             resident_bytes: resident_bytes(),
             upstreams: served.map(|(name, sample)| upstream_stats(name, sample)).collect(),
         }
+    }
+
+    fn inventory(
+        &self,
+        server: Option<String>,
+        principal: Option<String>,
+    ) -> BoxFuture<'_, Result<Inventory, NotAnswered>> {
+        let _ = (server, principal);
+        async { Err(NotAnswered::Unsupported) }.boxed()
+    }
+
+    fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered> {
+        let plan = self.reader.plan();
+        let Some(found) = plan.upstream(upstream) else {
+            let names: Vec<_> = plan.upstreams.iter().map(|one| one.name.as_str()).collect();
+            return Err(NotAnswered::NotFound(format!(
+                "no upstream `{upstream}`; there are: {}",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            )));
+        };
+        let has_processes = found.primary.iter().any(|one| matches!(one, Endpoint::Stdio { .. }));
+        Ok(has_processes.then(|| self.logs.of(upstream)))
     }
 
     fn draining(&self) -> bool {

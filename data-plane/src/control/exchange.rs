@@ -7,6 +7,7 @@ use super::{
     Node, ack,
     keys::Keys,
     outbound::Outbound,
+    queries::Queries,
     snapshot::{Applier, Outcome},
     stream::{self, Connected, Ended, Terms},
 };
@@ -45,6 +46,7 @@ pub(super) struct Exchange<'a> {
     taking: Option<BoxFuture<'a, ()>>,
     /// The latest that came meanwhile.
     waiting_keys: Option<SealKeys>,
+    queries: Queries,
     heartbeats: u64,
     /// When the last heartbeat was answered.
     heard: Instant,
@@ -58,6 +60,7 @@ impl<'a> Exchange<'a> {
         keys: &'a Arc<Keys>,
     ) -> Self {
         let Connected { client: _, inbound, outbound, terms } = connected;
+        let queries = Queries::new(outbound.answers());
         Self {
             node,
             applier,
@@ -69,6 +72,7 @@ impl<'a> Exchange<'a> {
             waiting: None,
             taking: None,
             waiting_keys: None,
+            queries,
             heartbeats: 0,
             heard: Instant::now(),
         }
@@ -87,6 +91,7 @@ impl<'a> Exchange<'a> {
                 },
                 (nonce, outcome) = settled(&mut self.applying) => self.answer(nonce, outcome),
                 () = settled(&mut self.taking) => self.go_on(),
+                () = self.queries.work() => {}
                 _ = heartbeat.tick() => self.beat(),
                 () = draining.cancelled(), if !told => {
                     told = true;
@@ -108,6 +113,7 @@ impl<'a> Exchange<'a> {
             Msg::Config(update) => self.apply(update),
             Msg::SealKeys(keys) if self.taking.is_some() => self.waiting_keys = Some(keys),
             Msg::SealKeys(keys) => self.take(keys),
+            Msg::Query(query) => self.queries.take(query, self.node),
             Msg::HeartbeatAck(_) => self.heard = Instant::now(),
             Msg::Goodbye(goodbye) => return Some(Ended::Goodbye(stream::farewell(goodbye))),
             Msg::Welcome(_) => {

@@ -3,7 +3,8 @@
 //! [`start`] gives the node the configuration it last applied, from its own disk, and then follows the control
 //! plane for as long as the process runs: [`stream`] connects and agrees on terms, [`exchange`] is one
 //! connection, [`snapshot`] turns an update into a running configuration, [`last_good`] keeps it on disk,
-//! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`link`] shows all that to operators.
+//! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`queries`] answers
+//! what operators ask, [`link`] shows all that to operators.
 //!
 //! The control plane is never needed to serve: nothing here may stop, delay or fail a call, and nothing here
 //! knows another layer. The generated messages end here; the rest of the node sees [`Node`], [`Link`] and plain
@@ -16,6 +17,7 @@ mod keys;
 mod last_good;
 mod link;
 mod outbound;
+mod queries;
 mod snapshot;
 mod stats;
 mod stream;
@@ -24,7 +26,9 @@ pub use link::{Applied, Link, LinkStatus, RefusedVersion};
 pub use stats::{NodeStats, Reachability, UpstreamStats};
 
 use crate::seal;
+use crate::{inventory::Inventory, logs::Log};
 use exchange::Exchange;
+use futures_util::future::BoxFuture;
 use identity::Identity;
 use keys::Keys;
 use last_good::LastGood;
@@ -50,6 +54,23 @@ pub trait Node: Send + Sync + 'static {
     /// The counters now, absolute since the process started. Must not block.
     fn stats(&self) -> NodeStats;
 
+    /// What a route offers to a static token of this name: a virtual server, or `/mcp` without; everything,
+    /// without a token.
+    ///
+    /// # Errors
+    /// There is no such server or token.
+    fn inventory(
+        &self,
+        server: Option<String>,
+        principal: Option<String>,
+    ) -> BoxFuture<'_, Result<Inventory, NotAnswered>>;
+
+    /// What the processes of an upstream write to stderr; `None`: it has no processes.
+    ///
+    /// # Errors
+    /// There is no such upstream.
+    fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered>;
+
     /// The node takes no new clients and is finishing its calls.
     fn draining(&self) -> bool;
 
@@ -66,6 +87,17 @@ pub struct AppliedVersion {
     pub revision: u64,
     /// blake3 of the content: see [`o1_proto::digest::root`].
     pub root_digest: Vec<u8>,
+}
+
+/// Why a question of an operator has no answer; the text is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAnswered {
+    /// It is about something that this node does not know.
+    NotFound(String),
+    /// The node answers as many as it can.
+    Busy(String),
+    /// This build does not know the question.
+    Unsupported,
 }
 
 /// Why this node cannot run a configuration that is valid in itself.

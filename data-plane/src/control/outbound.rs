@@ -1,24 +1,33 @@
 //! What this node has to say, waiting to be sent: one place for each kind of message, the latest wins. Whoever
 //! says something never waits, and a peer that does not read costs no memory.
+//!
+//! Answers to queries are the exception: every part counts, so whoever makes them waits for a place in a short
+//! queue, behind everything else.
 
 use futures_util::Stream;
-use o1_proto::wire::{SyncRequest, sync_request::Msg};
+use o1_proto::wire::{QueryAnswer, SyncRequest, sync_request::Msg};
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
+use tokio::sync::mpsc;
+
+/// Parts of answers that wait to be sent.
+const ANSWERS: usize = 8;
 
 /// The saying end. Dropping it ends the stream after what was said.
 #[derive(Debug)]
 pub(super) struct Outbound {
     shared: Arc<Mutex<Slots>>,
+    answers: mpsc::Sender<QueryAnswer>,
 }
 
 /// The sending end, read by the transport.
 #[derive(Debug)]
 pub(super) struct Requests {
     shared: Arc<Mutex<Slots>>,
+    answers: mpsc::Receiver<QueryAnswer>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +41,8 @@ struct Slots {
 /// Both ends.
 pub(super) fn channel() -> (Outbound, Requests) {
     let shared = Arc::<Mutex<Slots>>::default();
-    (Outbound { shared: shared.clone() }, Requests { shared })
+    let (answers, waiting) = mpsc::channel(ANSWERS);
+    (Outbound { shared: shared.clone(), answers }, Requests { shared, answers: waiting })
 }
 
 impl Outbound {
@@ -43,8 +53,14 @@ impl Outbound {
             Msg::ConfigAck(_) | Msg::ConfigNack(_) => 1,
             Msg::Heartbeat(_) => 2,
             Msg::Goodbye(_) => 3,
+            Msg::Answer(_) => unreachable!("answers have a queue of their own"),
         };
         self.change(|slots| slots.messages[slot] = Some(message));
+    }
+
+    /// Where parts of answers go.
+    pub fn answers(&self) -> mpsc::Sender<QueryAnswer> {
+        self.answers.clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut Slots)) {
@@ -68,15 +84,19 @@ impl Stream for Requests {
     type Item = SyncRequest;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<SyncRequest>> {
-        let mut slots = lock(&self.shared);
-        if let Some(message) = slots.messages.iter_mut().find_map(Option::take) {
-            return Poll::Ready(Some(SyncRequest { msg: Some(message) }));
+        let Self { shared, answers } = self.get_mut();
+        {
+            let mut slots = lock(shared);
+            if let Some(message) = slots.messages.iter_mut().find_map(Option::take) {
+                return Poll::Ready(Some(SyncRequest { msg: Some(message) }));
+            }
+            if slots.closed {
+                return Poll::Ready(None);
+            }
+            slots.reader = Some(context.waker().clone());
         }
-        if slots.closed {
-            return Poll::Ready(None);
-        }
-        slots.reader = Some(context.waker().clone());
-        Poll::Pending
+        // The saying end holds a sender until it closes, which the slots tell.
+        answers.poll_recv(context).map(|answer| answer.map(|one| SyncRequest { msg: Some(Msg::Answer(one)) }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod connection;
+mod queries;
 mod scripted;
 
 use super::*;

@@ -1,5 +1,11 @@
 //! A control plane that does what the test says, on a real socket, and can be killed like a process.
 
+use crate::{
+    control::NotAnswered,
+    inventory::{Inventory, State, Tool},
+    logs::Log,
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_proto::{
     convert::from_duration,
     digest,
@@ -240,6 +246,8 @@ pub struct TestNode {
     pub problems: Mutex<Vec<super::LocalProblem>>,
     pub stats: Mutex<super::NodeStats>,
     pub panic: AtomicBool,
+    /// Of the upstream `files`.
+    pub log: Arc<Log>,
     /// The keys it seals with, by the first byte of each secret.
     pub keys: Mutex<Vec<u8>>,
     /// Applying has begun.
@@ -280,6 +288,31 @@ impl super::Node for TestNode {
 
     fn stats(&self) -> super::NodeStats {
         self.stats.lock().unwrap().clone()
+    }
+
+    fn inventory(
+        &self,
+        server: Option<String>,
+        principal: Option<String>,
+    ) -> BoxFuture<'_, Result<Inventory, NotAnswered>> {
+        let tool = |n: usize| Tool {
+            name: format!("t{n}"),
+            upstream: principal.clone().unwrap_or_default(),
+            own_name: format!("t{n}"),
+            description: "d".repeat(300),
+            shortened: false,
+            state: State::Denied { pattern: "t*".into() },
+        };
+        let tools = match server.as_deref() {
+            None => Ok((0..450).map(tool).collect()),
+            Some("slow") => return std::future::pending().boxed(),
+            Some(name) => Err(NotAnswered::NotFound(format!("no server {name}"))),
+        };
+        std::future::ready(tools.map(|tools| Inventory { tools, ..Inventory::default() })).boxed()
+    }
+
+    fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered> {
+        Ok((upstream == "files").then(|| self.log.clone()))
     }
 
     fn draining(&self) -> bool {
