@@ -37,6 +37,8 @@ pub(super) fn message(request: wire::SyncRequest) -> Option<Message> {
         Msg::Heartbeat(beat) => heartbeat(beat),
         Msg::ConfigAck(ack) => acknowledgement(ack),
         Msg::ConfigNack(nack) => refusal(nack),
+        // Passed on unread, see `node`.
+        Msg::Answer(_) => return None,
         Msg::Goodbye(goodbye) => Ok(Message::Goodbye {
             shutdown: goodbye.reason() == wire::GoodbyeReason::Shutdown,
             message: text(goodbye.message),

@@ -3,8 +3,8 @@
 use crate::{
     config::{Revision, Version},
     fleet::{
-        Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Reason, Rejection, ResourceKind,
-        STATS, SyncState, Welcome,
+        Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Rejection,
+        ResourceKind, STATS, SyncState, Welcome,
     },
     stats::{Rates, Reachability, Sample},
     status::{self, ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, UpstreamState},
@@ -15,6 +15,7 @@ use o1_proto::{
     problem::Problem,
     wire,
 };
+use prost::Message as _;
 
 /// A message to a node.
 pub(super) fn response(out: Out) -> wire::SyncResponse {
@@ -39,9 +40,22 @@ pub(super) fn response(out: Out) -> wire::SyncResponse {
                 .collect(),
         }),
         Out::Config { nonce, revision } => Msg::Config(update(nonce, &revision)),
+        Out::Query { id, question } => Msg::Query(query(id, question)),
         Out::Goodbye(goodbye) => Msg::Goodbye(self::goodbye(goodbye)),
     };
     wire::SyncResponse { msg: Some(msg) }
+}
+
+fn query(id: u64, question: Question) -> wire::Query {
+    let query = match question {
+        // It was encoded in this module's neighbour, `inspect`.
+        Question::Ask(question) => wire::Query::decode(question.as_slice()).unwrap_or_default(),
+        Question::Cancel => wire::Query {
+            ask: Some(wire::query::Ask::Cancel(wire::CancelQuery {})),
+            ..wire::Query::default()
+        },
+    };
+    wire::Query { id, ..query }
 }
 
 fn update(nonce: u64, revision: &Revision) -> wire::ConfigUpdate {

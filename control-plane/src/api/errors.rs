@@ -1,6 +1,10 @@
 //! Failures → status codes. The one place that knows the codes.
 
-use crate::{fleet::HelloError, stats::ReportError, store::StoreError};
+use crate::{
+    fleet::{AskError, HelloError, Lost},
+    stats::ReportError,
+    store::StoreError,
+};
 use std::error::Error as _;
 use tonic::Status;
 
@@ -44,5 +48,32 @@ pub fn store(error: &StoreError) -> Status {
         | StoreError::TooNew { .. }
         | StoreError::Open { .. }
         | StoreError::Failed { .. } => Status::internal(error.to_string()),
+    }
+}
+
+/// Nodes that cannot be asked.
+#[must_use]
+pub fn ask(error: &AskError, node_id: &str) -> Status {
+    match error {
+        AskError::NoNode(known) if known.is_empty() => {
+            Status::not_found(format!("no node `{node_id}`: this control plane knows no node"))
+        }
+        AskError::NoNode(known) => {
+            Status::not_found(format!("no node `{node_id}`; there are: {}", known.join(", ")))
+        }
+        AskError::NotConnected if node_id.is_empty() => Status::unavailable("no node is connected"),
+        AskError::NotConnected => Status::unavailable(format!("node `{node_id}` is not connected")),
+        AskError::Busy => Status::resource_exhausted("as many questions to nodes are open as may be"),
+    }
+}
+
+/// Answers that end before their end.
+#[must_use]
+pub fn lost(lost: Lost, node_id: &str) -> Status {
+    match lost {
+        Lost::Gone => {
+            Status::unavailable(format!("node `{node_id}` went away before its answer was complete"))
+        }
+        Lost::Behind => Status::resource_exhausted("the answer was read too slowly: its rest is lost"),
     }
 }

@@ -8,17 +8,19 @@ mod config;
 mod decode;
 mod encode;
 pub mod errors;
+mod inspect;
 mod node;
 mod paging;
 mod status;
 
 use crate::{fleet::Hub, status::Board, store::Store};
 use config::Config;
+use inspect::Inspect;
 use node::Nodes;
 use o1_process::Tasks;
 use o1_proto::wire::{
-    DESCRIPTORS, config_service_server::ConfigServiceServer, node_service_server::NodeServiceServer,
-    status_service_server::StatusServiceServer,
+    DESCRIPTORS, config_service_server::ConfigServiceServer, inspect_service_server::InspectServiceServer,
+    node_service_server::NodeServiceServer, status_service_server::StatusServiceServer,
 };
 use status::Statuses;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -58,11 +60,15 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     health.set_serving::<NodeServiceServer<Nodes>>().await;
     health.set_serving::<StatusServiceServer<Statuses>>().await;
     health.set_serving::<ConfigServiceServer<Config>>().await;
+    health.set_serving::<InspectServiceServer<Inspect>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors come out of the build");
+    let inspect = InspectServiceServer::new(Inspect::new(context.hub.clone(), stop.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
     let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.tasks))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -89,6 +95,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
         .add_service(nodes)
         .add_service(statuses)
         .add_service(config)
+        .add_service(inspect)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stopped(stop, health),
@@ -103,4 +110,5 @@ async fn stopped(stop: CancellationToken, health: HealthReporter) {
     health.set_not_serving::<NodeServiceServer<Nodes>>().await;
     health.set_not_serving::<StatusServiceServer<Statuses>>().await;
     health.set_not_serving::<ConfigServiceServer<Config>>().await;
+    health.set_not_serving::<InspectServiceServer<Inspect>>().await;
 }

@@ -4,7 +4,7 @@
 use super::{decode, encode, errors};
 use crate::{
     clock::Now,
-    fleet::{HelloError, Hub, Message, Out, Outbox, StreamId},
+    fleet::{self, HelloError, Hub, Out, Outbox, StreamId},
 };
 use futures_util::{Stream, stream};
 use o1_process::{OnExit, Tasks};
@@ -12,6 +12,7 @@ use o1_proto::wire::{
     ReportStatsRequest, ReportStatsResponse, SyncRequest, SyncResponse, node_service_server::NodeService,
     sync_request::Msg,
 };
+use prost::Message as _;
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -139,8 +140,13 @@ impl Open {
     async fn read(self, mut inbound: Streaming<SyncRequest>) {
         // An error says that the connection broke, which is one way for a stream to end.
         while let Ok(Some(request)) = inbound.message().await {
+            if let Some(Msg::Answer(answer)) = request.msg {
+                let (id, last) = (answer.id, answer.last);
+                self.hub.answer(self.stream, id, answer.encode_to_vec(), last);
+                continue;
+            }
             let Some(message) = decode::message(request) else { continue };
-            let last = matches!(message, Message::Goodbye { .. });
+            let last = matches!(message, fleet::Message::Goodbye { .. });
             self.hub.message(self.stream, message, Now::read());
             if last {
                 return;

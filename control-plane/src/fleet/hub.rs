@@ -2,8 +2,8 @@
 //! moments, and the hands that carry out what the registry decides.
 
 use super::{
-    Event, Hello, HelloError, Message, NodeRecord, NodeUid, Outbox, Outcome, Records, Registry, SealKey,
-    StreamId,
+    Event, Hello, HelloError, Lost, Message, NodeRecord, NodeState, NodeUid, Out, Outbox, Outcome, Parts,
+    Question, Records, Registry, SealKey, StreamId, queries::Queries,
 };
 use crate::{
     clock::Now,
@@ -39,6 +39,55 @@ struct Fleet {
     registry: Registry,
     ledger: Ledger,
     outboxes: HashMap<StreamId, Outbox>,
+    queries: Queries,
+}
+
+/// Why a node cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskError {
+    /// No node has this id; the ids that there are.
+    NoNode(Vec<String>),
+    /// The node is not connected, or no node is.
+    NotConnected,
+    /// Too many questions are open.
+    Busy,
+}
+
+/// A question that a node was asked. Dropping it ends the answer.
+#[derive(Debug)]
+pub struct Asked {
+    /// The id of the node.
+    pub node_id: String,
+    id: u64,
+    parts: Parts,
+    hub: Arc<Hub>,
+}
+
+impl Asked {
+    /// The next part, encoded; `None`: that was all.
+    ///
+    /// # Errors
+    /// The rest will not come.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Lost> {
+        self.parts.next().await
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut fleet = self.hub.lock();
+        if let Some(stream) = fleet.queries.cancel(self.id) {
+            fleet.send(stream, Out::Query { id: self.id, question: Question::Cancel });
+        }
+    }
+}
+
+impl Fleet {
+    fn send(&self, stream: StreamId, out: Out) {
+        if let Some(outbox) = self.outboxes.get(&stream) {
+            outbox.put(out);
+        }
+    }
 }
 
 impl Hub {
@@ -81,6 +130,7 @@ impl Hub {
     pub fn closed(&self, stream: StreamId) {
         let mut fleet = self.lock();
         fleet.outboxes.remove(&stream);
+        fleet.queries.closed(stream);
         let outcome = fleet.registry.closed(stream);
         self.carry_out(fleet, outcome);
     }
@@ -117,6 +167,82 @@ impl Hub {
         drop(fleet);
         self.bump();
         Ok(accepted)
+    }
+
+    /// The ids of the nodes that can be asked, sorted, and the streams to ask them on.
+    ///
+    /// # Errors
+    /// `only` names a node that is not known, or not connected; without it, none is connected.
+    fn askable(&self, only: Option<&str>, now: Now) -> Result<Vec<(String, StreamId)>, AskError> {
+        let fleet = self.lock();
+        let (mut found, mut known) = (Vec::new(), Vec::new());
+        for node in fleet.registry.nodes(now.instant) {
+            let id = &node.identity.node_id;
+            let there = matches!(node.state(now.instant), NodeState::Connected | NodeState::Draining);
+            known.push(id.clone());
+            if let Some(session) = &node.session
+                && there
+                && only.is_none_or(|only| only == id)
+            {
+                found.push((id.clone(), session.id));
+            }
+        }
+        known.sort();
+        found.sort();
+        match only {
+            _ if !found.is_empty() => Ok(found),
+            Some(only) if !known.iter().any(|id| id == only) => Err(AskError::NoNode(known)),
+            _ => Err(AskError::NotConnected),
+        }
+    }
+
+    /// Asks every connected node, or the one of this id.
+    ///
+    /// # Errors
+    /// Why nobody can be asked.
+    pub fn ask_all(
+        self: &Arc<Self>,
+        only: Option<&str>,
+        question: &[u8],
+        now: Now,
+    ) -> Result<Vec<Asked>, AskError> {
+        let ask = |(node_id, stream)| self.ask_on(node_id, stream, question);
+        self.askable(only, now)?.into_iter().map(ask).collect()
+    }
+
+    /// Asks the connected node whose id comes first, or the one of this id.
+    ///
+    /// # Errors
+    /// Why nobody can be asked.
+    pub fn ask_one(
+        self: &Arc<Self>,
+        only: Option<&str>,
+        question: &[u8],
+        now: Now,
+    ) -> Result<Asked, AskError> {
+        let (node_id, stream) = self.askable(only, now)?.into_iter().next().ok_or(AskError::NotConnected)?;
+        self.ask_on(node_id, stream, question)
+    }
+
+    fn ask_on(
+        self: &Arc<Self>,
+        node_id: String,
+        stream: StreamId,
+        question: &[u8],
+    ) -> Result<Asked, AskError> {
+        let mut fleet = self.lock();
+        let (id, parts) = fleet.queries.open(stream).map_err(|_| AskError::Busy)?;
+        fleet.send(stream, Out::Query { id, question: Question::Ask(question.to_vec()) });
+        drop(fleet);
+        Ok(Asked { node_id, id, parts, hub: self.clone() })
+    }
+
+    /// A part of an answer arrives, encoded.
+    pub fn answer(&self, stream: StreamId, id: u64, part: Vec<u8>, last: bool) {
+        let mut fleet = self.lock();
+        if fleet.queries.part(stream, id, part, last) {
+            fleet.send(stream, Out::Query { id, question: Question::Cancel });
+        }
     }
 
     /// Looks at the fleet. Holds the lock meanwhile: look, do not linger.
@@ -168,9 +294,7 @@ impl Hub {
 
     fn carry_out(&self, mut fleet: MutexGuard<'_, Fleet>, outcome: Outcome) {
         for (stream, out) in outcome.sends {
-            if let Some(outbox) = fleet.outboxes.get(&stream) {
-                outbox.put(out);
-            }
+            fleet.send(stream, out);
         }
         for (uid, record) in &outcome.records {
             if record.is_none() && fleet.registry.node(*uid).is_none() {

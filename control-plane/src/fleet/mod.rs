@@ -2,6 +2,7 @@
 //!
 //! [`Registry`] and [`Node`] decide (pure: they are told the time and answer with an [`Outcome`]); [`Hub`] holds
 //! the lock, carries outcomes to the streams, the log and the store; [`Outbox`] is what waits for one stream.
+//! [`Asked`] is a question that only a node can answer.
 //! [`Rotation`] makes the keys that nodes seal tokens with, on a [`Schedule`].
 //!
 //! Whether a node is in sync is derived from what the node says it runs and from nothing else. This module must
@@ -12,16 +13,18 @@ mod identity;
 mod node;
 mod outbox;
 mod outcome;
+mod queries;
 mod records;
 mod registry;
 mod rotation;
 mod seal_keys;
 
-pub use hub::Hub;
+pub use hub::{AskError, Asked, Hub};
 pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceName};
 pub use node::{Node, NodeState, Refusal, SyncState};
 pub use outbox::{Goodbye, GoodbyeReason, Out, Outbox, Welcome};
 pub use outcome::{Event, Outcome, StreamId, What};
+pub use queries::{Lost, Parts, Question};
 pub use records::{NodeRecord, Records};
 pub use registry::{Hello, HelloError, Message, Registry};
 pub use rotation::Rotation;

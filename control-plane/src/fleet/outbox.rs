@@ -1,9 +1,11 @@
 //! What waits to be sent on one stream: one slot for each kind of message, where the newest wins, so that a
-//! slow node costs the same memory as a fast one and nobody ever waits for either.
+//! slow node costs the same memory as a fast one and nobody ever waits for either. Queries wait in a line, which
+//! is as short as the number of them that may be open.
 
-use super::SealKey;
+use super::{Question, SealKey};
 use crate::config::{Revision, Version};
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -31,6 +33,13 @@ pub enum Out {
         nonce: u64,
         /// The configuration.
         revision: Arc<Revision>,
+    },
+    /// A question, or its end.
+    Query {
+        /// Names it on this stream.
+        id: u64,
+        /// What to ask.
+        question: Question,
     },
     /// The last message.
     Goodbye(Goodbye),
@@ -87,6 +96,7 @@ struct Slots {
     heartbeat_ack: Option<Out>,
     seal_keys: Option<Out>,
     config: Option<Out>,
+    queries: VecDeque<(u64, Question)>,
     goodbye: Option<Out>,
     closed: bool,
 }
@@ -110,11 +120,23 @@ impl Outbox {
             Out::HeartbeatAck { .. } => &mut slots.heartbeat_ack,
             Out::SealKeys(_) => &mut slots.seal_keys,
             Out::Config { .. } => &mut slots.config,
+            Out::Query { id, question } => {
+                // One that was never sent need not be cancelled.
+                let waiting = slots.queries.len();
+                slots.queries.retain(|(known, _)| *known != id);
+                if slots.queries.len() == waiting {
+                    slots.queries.push_back((id, question));
+                }
+                drop(slots);
+                self.shared.filled.notify_one();
+                return;
+            }
             Out::Goodbye(_) => {
                 // What it was going to be told no longer matters.
                 slots.heartbeat_ack = None;
                 slots.seal_keys = None;
                 slots.config = None;
+                slots.queries.clear();
                 &mut slots.goodbye
             }
         };
@@ -146,8 +168,10 @@ impl Outbox {
             return Some(None);
         }
         // Keys before the configuration: whom a node serves, it serves with keys that others have.
-        let Slots { welcome, heartbeat_ack, seal_keys, config, goodbye, .. } = &mut *slots;
-        let next = [welcome, heartbeat_ack, seal_keys, config, goodbye].into_iter().find_map(Option::take);
+        let Slots { welcome, heartbeat_ack, seal_keys, config, queries, goodbye, .. } = &mut *slots;
+        let next = [welcome, heartbeat_ack, seal_keys, config].into_iter().find_map(Option::take);
+        let query = || queries.pop_front().map(|(id, question)| Out::Query { id, question });
+        let next = next.or_else(query).or_else(|| goodbye.take());
         slots.closed = matches!(next, Some(Out::Goodbye(_)));
         next.map(Some)
     }
@@ -178,6 +202,7 @@ mod tests {
                 Out::HeartbeatAck { seq, .. } => format!("ack {seq}"),
                 Out::SealKeys(keys) => format!("keys {}", keys.len()),
                 Out::Config { nonce, .. } => format!("config {nonce}"),
+                Out::Query { id, question } => format!("{question:?} {id}"),
                 Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
             });
         }
@@ -195,6 +220,22 @@ mod tests {
         assert!(matches!(outbox.next().await, Some(Out::HeartbeatAck { seq: 1000, .. })));
         outbox.close();
         assert!(outbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn every_query_is_sent_unless_it_was_cancelled_meanwhile() {
+        let outbox = Outbox::new();
+        let put = |id, question| outbox.put(Out::Query { id, question });
+        for id in 1..=3 {
+            put(id, Question::Ask(vec![]));
+        }
+        put(2, Question::Cancel);
+        assert!(matches!(outbox.next().await, Some(Out::Query { id: 1, .. })));
+        put(1, Question::Cancel);
+        outbox.put(ack(1));
+        assert!(matches!(outbox.next().await, Some(Out::HeartbeatAck { .. })), "queries come last");
+        assert!(matches!(outbox.next().await, Some(Out::Query { id: 3, question: Question::Ask(_) })));
+        assert!(matches!(outbox.next().await, Some(Out::Query { id: 1, question: Question::Cancel })));
     }
 
     #[tokio::test]

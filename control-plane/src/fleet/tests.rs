@@ -138,6 +138,7 @@ fn words(outcome: &Outcome) -> Vec<String> {
             Out::HeartbeatAck { .. } => "ack".to_owned(),
             Out::SealKeys(keys) => format!("keys {}", keys.len()),
             Out::Config { nonce, revision } => format!("config {nonce} r{}", revision.version.revision),
+            Out::Query { id, .. } => format!("query {id}"),
             Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
         };
         format!("{}<-{what}", stream.0)

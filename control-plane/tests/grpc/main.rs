@@ -4,6 +4,7 @@
 
 mod config_file;
 mod harness;
+mod inspecting;
 mod nodes;
 mod process;
 mod services;

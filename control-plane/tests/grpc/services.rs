@@ -10,8 +10,12 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-const SERVICES: [&str; 3] =
-    ["o1.control.v1.ConfigService", "o1.control.v1.NodeService", "o1.control.v1.StatusService"];
+const SERVICES: [&str; 4] = [
+    "o1.control.v1.ConfigService",
+    "o1.control.v1.InspectService",
+    "o1.control.v1.NodeService",
+    "o1.control.v1.StatusService",
+];
 
 #[tokio::test]
 async fn health_answers_for_every_service() {

@@ -1,0 +1,167 @@
+//! Questions that only nodes can answer: who asked which node, and where the answer goes. What is asked and
+//! answered passes through as bytes that nobody here reads.
+//!
+//! A caller that does not read loses its answer; it never delays a node's stream.
+
+use super::StreamId;
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+use tokio::sync::mpsc;
+
+/// Queries that are open at a time, over all nodes.
+const OPEN_MAX: usize = 256;
+/// Parts of one answer that wait for its reader.
+const PARTS_MAX: usize = 32;
+
+/// What is sent to a node for a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// The encoded question.
+    Ask(Vec<u8>),
+    /// The answer is no longer wanted.
+    Cancel,
+}
+
+/// Why an answer ends before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// The node's stream is over.
+    Gone,
+    /// The reader fell behind.
+    Behind,
+}
+
+/// As many queries are open as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// The open queries.
+#[derive(Debug, Default)]
+pub(super) struct Queries {
+    last: u64,
+    open: HashMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    stream: StreamId,
+    parts: mpsc::Sender<Vec<u8>>,
+    lost: Arc<OnceLock<Lost>>,
+}
+
+/// Where the parts of an answer arrive.
+#[derive(Debug)]
+pub struct Parts {
+    parts: mpsc::Receiver<Vec<u8>>,
+    lost: Arc<OnceLock<Lost>>,
+}
+
+impl Parts {
+    /// The next part, encoded; `None`: that was all.
+    ///
+    /// # Errors
+    /// The rest will not come.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Lost> {
+        match self.parts.recv().await {
+            Some(part) => Ok(Some(part)),
+            None => self.lost.get().map_or(Ok(None), |lost| Err(*lost)),
+        }
+    }
+}
+
+impl Queries {
+    /// Opens a query on a stream.
+    pub(super) fn open(&mut self, stream: StreamId) -> Result<(u64, Parts), Busy> {
+        if self.open.len() >= OPEN_MAX {
+            return Err(Busy);
+        }
+        self.last += 1;
+        let (sender, receiver) = mpsc::channel(PARTS_MAX);
+        let lost = Arc::new(OnceLock::new());
+        self.open.insert(self.last, Open { stream, parts: sender, lost: lost.clone() });
+        Ok((self.last, Parts { parts: receiver, lost }))
+    }
+
+    /// A part arrives on a stream. True: nobody wants more of it, the node should be told.
+    pub(super) fn part(&mut self, stream: StreamId, id: u64, part: Vec<u8>, last: bool) -> bool {
+        // A node answers no question that another was asked. One that was cancelled may still be on its way.
+        let Some(open) = self.open.get(&id).filter(|open| open.stream == stream) else { return false };
+        let refused = open.parts.try_send(part).is_err();
+        if refused {
+            // Whoever set it first is right.
+            let _ = open.lost.set(Lost::Behind);
+        }
+        if last || refused {
+            self.open.remove(&id);
+        }
+        refused && !last
+    }
+
+    /// Nobody wants the answer any more. The stream it would have come on, if it was still open.
+    pub(super) fn cancel(&mut self, id: u64) -> Option<StreamId> {
+        self.open.remove(&id).map(|open| open.stream)
+    }
+
+    /// A stream is over, and with it every answer on it.
+    pub(super) fn closed(&mut self, stream: StreamId) {
+        self.open.retain(|_, open| {
+            let stays = open.stream != stream;
+            if !stays {
+                let _ = open.lost.set(Lost::Gone);
+            }
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_read_part_by_part_to_its_end() {
+        let mut queries = Queries::default();
+        let (id, mut parts) = queries.open(StreamId(1)).unwrap();
+        assert!(!queries.part(StreamId(2), id, vec![9], true), "another stream has no say");
+        assert!(!queries.part(StreamId(1), id, vec![1], false));
+        assert!(!queries.part(StreamId(1), id, vec![2], true));
+        assert!(!queries.part(StreamId(1), id, vec![3], true), "it has ended");
+        assert_eq!(parts.next().await, Ok(Some(vec![1])));
+        assert_eq!(parts.next().await, Ok(Some(vec![2])));
+        assert_eq!(parts.next().await, Ok(None));
+        assert_eq!(queries.cancel(id), None);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_falls_behind_loses_the_rest_and_the_node_is_told_once() {
+        let mut queries = Queries::default();
+        let (id, mut parts) = queries.open(StreamId(1)).unwrap();
+        let told = (0..100).filter(|_| queries.part(StreamId(1), id, vec![0], false)).count();
+        assert_eq!(told, 1);
+        for _ in 0..PARTS_MAX {
+            assert_eq!(parts.next().await, Ok(Some(vec![0])));
+        }
+        assert_eq!(parts.next().await, Err(Lost::Behind));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_stream_ends_its_answers_and_no_others() {
+        let mut queries = Queries::default();
+        let (_, mut here) = queries.open(StreamId(1)).unwrap();
+        let (there, _parts) = queries.open(StreamId(2)).unwrap();
+        queries.closed(StreamId(1));
+        assert_eq!(here.next().await, Err(Lost::Gone));
+        assert_eq!(queries.cancel(there), Some(StreamId(2)));
+    }
+
+    #[test]
+    fn only_so_many_are_open_at_a_time() {
+        let mut queries = Queries::default();
+        let held: Vec<_> = (0..OPEN_MAX).map(|_| queries.open(StreamId(1)).unwrap()).collect();
+        assert_eq!(queries.open(StreamId(1)).unwrap_err(), Busy);
+        queries.cancel(held[0].0);
+        assert!(queries.open(StreamId(1)).is_ok());
+    }
+}
