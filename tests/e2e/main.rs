@@ -21,6 +21,8 @@ mod routes;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod sse;
+#[cfg(test)]
 mod stability;
 #[cfg(test)]
 mod stdio;

@@ -5,7 +5,9 @@
 
 mod any;
 mod bridge;
+mod channel;
 mod http;
+mod sse;
 pub mod stdio;
 
 pub use any::Backends;

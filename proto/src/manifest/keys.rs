@@ -172,8 +172,7 @@ pub(super) static ENDPOINT: Section = Section {
             "duration",
             ABSENT,
             "With `processes: shared`. A process that nobody called, listens to or is subscribed at for this long is ended until somebody does. Default: never, because a server may keep state in memory.",
-        )
-        .not_yet(),
+        ),
         key("weight", "number", "1", "Share of the calls among the endpoints of its store.").only("1"),
     ],
 };

@@ -2,6 +2,7 @@
 //! it was sent. [`serve`] is its side of the protocol.
 
 mod serve;
+mod sse;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::broadcast, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, mpsc},
+    task::JoinSet,
+};
 use tokio_rustls::TlsAcceptor;
 
 /// What a backend speaks.
@@ -105,15 +110,27 @@ struct State {
     minted: u64,
     /// Answers whose caller went before their end.
     cut: u64,
+    /// Open event streams of the transport of 2024-11-05, by session.
+    streams: BTreeMap<String, mpsc::Sender<String>>,
+    /// What the `endpoint` event says; `SESSION` becomes the session.
+    endpoint: String,
 }
 
 struct Shared {
     state: Mutex<State>,
     /// Messages for every open GET stream and subscription.
     notifications: broadcast::Sender<String>,
+    /// What goes on when a request is answered; ends with the backend.
+    work: Mutex<JoinSet<()>>,
 }
 
 impl Shared {
+    fn work(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut all = self.work.lock().expect("no holder of the work panics");
+        while all.try_join_next().is_some() {}
+        all.spawn(work);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the state panics")
     }
@@ -160,9 +177,14 @@ impl Backend {
             sessions: BTreeSet::new(),
             minted: 0,
             cut: 0,
+            streams: BTreeMap::new(),
+            endpoint: "/message?sessionId=SESSION".to_owned(),
         };
-        let shared =
-            Arc::new(Shared { state: Mutex::new(state), notifications: broadcast::Sender::new(256) });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            notifications: broadcast::Sender::new(256),
+            work: Mutex::default(),
+        });
         let address = crate::ports::lasting();
         let listener = TcpListener::bind(address).await.expect("the port was free a moment ago");
         let mut this = Self { address, shared, server: None, tls };
@@ -188,6 +210,36 @@ impl Backend {
     #[must_use]
     pub fn upstream(&self, name: &str) -> String {
         format!("  {name}:\n    primary:\n      - url: {}\n", self.url())
+    }
+
+    /// The same upstream in the transport of 2024-11-05.
+    #[must_use]
+    pub fn sse_upstream(&self, name: &str) -> String {
+        let address = self.address;
+        format!("  {name}:\n    primary:\n      - {{url: http://{address}/sse, transport: sse}}\n")
+    }
+
+    /// What the `endpoint` event says from now on; `SESSION` in it becomes the session.
+    pub fn sse_endpoint(&self, endpoint: &str) {
+        self.shared.state().endpoint = endpoint.to_owned();
+    }
+
+    /// Open event streams of the transport of 2024-11-05.
+    #[must_use]
+    pub fn sse_streams(&self) -> usize {
+        self.shared.state().streams.len()
+    }
+
+    /// Sends a message on every open event stream of the transport of 2024-11-05.
+    pub fn sse_say(&self, message: &str) {
+        for stream in self.shared.state().streams.values() {
+            let _ = stream.try_send(message.to_owned());
+        }
+    }
+
+    /// Ends every event stream of the transport of 2024-11-05, as a restart does.
+    pub fn sse_cut(&self) {
+        self.shared.state().streams.clear();
     }
 
     /// Answers go out as event streams from now on.

@@ -1,6 +1,6 @@
 //! The protocol: HTTP in, scripted answers out.
 
-use super::{Answer, Era, Received, Shared, State};
+use super::{Answer, Era, Received, Shared, State, sse};
 use crate::http::member;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -28,9 +28,9 @@ use tokio_rustls::TlsAcceptor;
 const MODERN: &str = "2026-07-28";
 const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// `None` closes the connection.
-type Reply = Option<Response<Body>>;
+pub(super) type Reply = Option<Response<Body>>;
 
 /// Accepts connections for ever; dropping the future closes them all.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAcceptor>) {
@@ -74,6 +74,13 @@ async fn exchange(request: Request<Incoming>, shared: Arc<Shared>) -> Reply {
         version: format!("{:?}", parts.version),
     };
     shared.state().received.push(received.clone());
+    match (parts.method.as_str(), parts.uri.path()) {
+        ("GET", "/sse") => return sse::open(&shared),
+        ("POST", "/message") => {
+            return sse::post(&received, &parsed, &shared, parts.uri.query().unwrap_or_default());
+        }
+        _ => {}
+    }
     match parts.method.as_str() {
         "POST" => post(received, parsed, shared).await,
         "GET" => get(&received, &shared),
@@ -144,11 +151,17 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
     reply
 }
 
-fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
+pub(super) fn initialize_result(parsed: &Value) -> String {
     let version = match parsed["params"]["protocolVersion"].as_str() {
         Some(version) if LEGACY.contains(&version) => version,
         _ => "2025-11-25",
     };
+    format!(
+        r#"{{"protocolVersion":"{version}","capabilities":{CAPABILITIES},"serverInfo":{{"name":"raw","version":"1"}}}}"#
+    )
+}
+
+fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
     let session = {
         let mut state = shared.state();
         state.minted += 1;
@@ -156,9 +169,7 @@ fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
         state.sessions.insert(session.clone());
         session
     };
-    let result = format!(
-        r#"{{"protocolVersion":"{version}","capabilities":{CAPABILITIES},"serverInfo":{{"name":"raw","version":"1"}}}}"#
-    );
+    let result = initialize_result(parsed);
     let mut response =
         json(200, "application/json", &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
     response.headers_mut().insert("mcp-session-id", session.parse().expect("the name is a header value"));
@@ -168,7 +179,7 @@ fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
 const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"prompts":{"listChanged":true},"logging":{},"completions":{}}"#;
 
 /// What the script says; what every server says where it is silent.
-fn scripted(received: &Received, parsed: &Value, state: &mut State) -> Answer {
+pub(super) fn scripted(received: &Received, parsed: &Value, state: &mut State) -> Answer {
     let params = &parsed["params"];
     let name = params["name"].as_str().or_else(|| params["uri"].as_str()).unwrap_or_default();
     let by_name = format!("{} {name}", received.method);
@@ -233,20 +244,24 @@ impl Asked<'_> {
     }
 
     fn message(&self, answer: &Answer) -> String {
-        let id = &self.id;
-        match answer {
-            Answer::Result(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
-            Answer::Error(error) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
-            Answer::Message(message) => message.replace("ID", id),
-            Answer::Echo => {
-                let arguments = member(self.body, "params").and_then(|params| member(&params, "arguments"));
-                let arguments = arguments.unwrap_or_else(|| "null".to_owned());
-                let result =
-                    format!(r#"{{"content":[],"structuredContent":{arguments},"resultType":"complete"}}"#);
-                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
-            }
-            other => panic!("{other:?} cannot end a stream"),
+        message(answer, &self.id, self.body)
+    }
+}
+
+/// The bytes of a message that ends a request.
+pub(super) fn message(answer: &Answer, id: &str, body: &str) -> String {
+    match answer {
+        Answer::Result(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
+        Answer::Error(error) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
+        Answer::Message(message) => message.replace("ID", id),
+        Answer::Echo => {
+            let arguments = member(body, "params").and_then(|params| member(&params, "arguments"));
+            let arguments = arguments.unwrap_or_else(|| "null".to_owned());
+            let result =
+                format!(r#"{{"content":[],"structuredContent":{arguments},"resultType":"complete"}}"#);
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
         }
+        other => panic!("{other:?} cannot end a stream"),
     }
 }
 
@@ -351,11 +366,11 @@ fn delete(received: &Received, shared: &Shared) -> Response<Body> {
     status(if known { 200 } else { 404 }, "")
 }
 
-fn event(message: &str) -> Frame<Bytes> {
+pub(super) fn event(message: &str) -> Frame<Bytes> {
     Frame::data(Bytes::from(format!("event: message\ndata: {message}\n\n")))
 }
 
-fn events_response(body: Body) -> Response<Body> {
+pub(super) fn events_response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert("content-type", "text/event-stream".parse().expect("a header value"));
     response
@@ -367,7 +382,7 @@ fn json(code: u16, content_type: &str, body: &str) -> Response<Body> {
     response
 }
 
-fn status(code: u16, body: &str) -> Response<Body> {
+pub(super) fn status(code: u16, body: &str) -> Response<Body> {
     let mut response = Response::new(Body::new(Full::new(Bytes::from(body.to_owned()))));
     *response.status_mut() = StatusCode::from_u16(code).expect("the script names a status");
     response

@@ -170,8 +170,28 @@ impl HttpServer {
         }
     }
 
-    async fn reply(&self, verb: Method, headers: HeaderMap, body: Bytes) -> Result<Reply, Failure> {
-        let response = self.send(verb, headers, body).await?;
+    pub(super) fn url(&self) -> &Uri {
+        &self.0.url
+    }
+
+    pub(super) async fn reply(
+        &self,
+        verb: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Reply, Failure> {
+        self.reply_at(&self.0.url, verb, headers, body).await
+    }
+
+    /// A reply from another address of the same server.
+    pub(super) async fn reply_at(
+        &self,
+        url: &Uri,
+        verb: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Reply, Failure> {
+        let response = self.send(url, verb, headers, body).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(Failure::new(
                 Kind::Unreachable,
@@ -191,13 +211,14 @@ impl HttpServer {
 
     async fn send(
         &self,
+        url: &Uri,
         verb: Method,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = verb;
-        *request.uri_mut() = self.0.url.clone();
+        *request.uri_mut() = url.clone();
         *request.headers_mut() = headers;
         for (name, value) in &self.0.credentials {
             request.headers_mut().insert(name.clone(), value.clone());

@@ -1,27 +1,22 @@
 //! MCP servers that run as child processes and speak newline-delimited JSON-RPC on stdin and stdout.
 //!
 //! Owns: starting, restarting and ending the processes of one endpoint, as whole process groups; the handshake of
-//! each era; whose answer a line is, with ids and progress tokens made unique on the way in and restored on the
-//! way out. It must never look at what a call is about, log a message, an argument or an environment variable,
+//! each era. It must never look at what a call is about, log a message, an argument or an environment variable,
 //! run a command through a shell, or leave a process behind.
 //!
-//! In reading order: [`Supervisor`] decides which processes run, [`Conversation`] is one of them seen from above,
-//! `link` is the same seen from below (pipes, exit), `calls` is the table in between.
+//! In reading order: [`Supervisor`] decides which processes run, `run` is one of them with its pipes and its end.
+//! What is said through the pipes is a [`channel`](super::channel).
 
-mod calls;
-mod conversation;
 mod handshake;
-mod line;
-mod link;
 mod outbox;
 mod process;
 mod restart;
+mod run;
 mod stderr;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use conversation::{Conversation, Replies};
 pub use process::{EXEC_CHILD, exec_child, exec_exit_code};
 pub use supervisor::Supervisor;
 
@@ -43,6 +38,8 @@ pub struct Spec {
     pub connect: Duration,
     /// Our own binary, which runs the command as [`exec_child`] so that it dies with us. `None`: run it directly.
     pub launcher: Option<PathBuf>,
+    /// A shared process that nobody used for this long is ended until somebody does; `None`: never.
+    pub idle_stop: Option<Duration>,
     /// Where its stderr goes.
     pub log: Arc<Log>,
 }

@@ -1,6 +1,8 @@
 //! What waits to be written to a server's stdin: bounded, in order.
 
+use crate::{backend::channel::Outlet, failure::Failure};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
@@ -36,10 +38,6 @@ struct Outgoing {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The process takes no more messages.
-#[derive(Debug)]
-pub(super) struct Closed;
-
 /// Why the writer ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -57,15 +55,17 @@ pub(super) fn new() -> (Outbox, Queue) {
     (Outbox { queue: sender, places: places.clone() }, Queue { queue: receiver, places })
 }
 
-impl Outbox {
-    /// Queues a line as soon as there is a place. The wait ends at the latest when the writer does: [`STALL`].
-    pub(super) async fn push(&self, line: Bytes) -> Result<(), Closed> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| Closed)?;
-        self.queue.send(Outgoing { line, _place: Some(place) }).await.map_err(|_| Closed)
+impl Outlet for Outbox {
+    /// The wait ends at the latest when the writer does: [`STALL`].
+    fn push(&self, line: Bytes) -> BoxFuture<'_, Result<(), Option<Failure>>> {
+        Box::pin(async {
+            let place = self.places.clone().acquire_owned().await.map_err(|_| None)?;
+            self.queue.send(Outgoing { line, _place: Some(place) }).await.map_err(|_| None)
+        })
     }
 
-    /// Queues a line at once. False if it had to be dropped, which takes a server that has long stopped reading.
-    pub(super) fn push_now(&self, line: Bytes) -> bool {
+    /// Dropping a line takes a server that has long stopped reading.
+    fn push_now(&self, line: Bytes) -> bool {
         self.queue.try_send(Outgoing { line, _place: None }).is_ok()
     }
 }

@@ -1,7 +1,9 @@
 //! Reads what a process writes to stderr, line by line, into the log of its upstream.
 
-use super::line::{self, Line};
-use crate::logs::{LINE_BYTES_MAX, Log};
+use crate::{
+    backend::channel::line::{self, Line},
+    logs::{LINE_BYTES_MAX, Log},
+};
 use tokio::io::{AsyncRead, BufReader};
 
 /// Reads until the pipe closes. A line that is too long is cut; what is no UTF-8 is replaced.

@@ -2,13 +2,12 @@
 //! for ever, and one for each client session that asked for its own.
 
 use super::{
-    Spec,
-    conversation::{Conversation, END_MAX, Replies},
-    handshake,
-    link::{self, Ground, ServerRequests},
+    Spec, handshake,
     restart::Pace,
+    run::{self, Ground, Started},
 };
 use crate::{
+    backend::channel::{Conversation, END_MAX, Replies, ServerRequests},
     failure::{Failure, Kind},
     mcp::{Era, Message, message},
 };
@@ -237,7 +236,15 @@ impl Inner {
                     let conversation = Arc::new(conversation);
                     let began = Instant::now();
                     slot.phase.send_replace(Phase::Up(conversation.clone()));
-                    conversation.closed().await;
+                    let idle = tokio::select! {
+                        () = conversation.closed() => false,
+                        () = self.idle(&conversation) => true,
+                    };
+                    if idle {
+                        tracing::info!(upstream = self.name(), ?era, "server process is idle and ends");
+                        conversation.close().await;
+                        return;
+                    }
                     let lived = began.elapsed();
                     // Two processes of one server could be in each other's way.
                     conversation.link.gone().await;
@@ -274,6 +281,21 @@ impl Inner {
         }
     }
 
+    /// Waits until nobody used a process for as long as it may be idle.
+    async fn idle(&self, conversation: &Conversation) {
+        let Some(limit) = self.ground.spec.idle_stop else { return std::future::pending().await };
+        let look = (limit / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
+        let mut since = Instant::now();
+        loop {
+            sleep(look).await;
+            let used = conversation.link.calls().used();
+            since = if conversation.is_in_use() { Instant::now() } else { since.max(used.unwrap_or(since)) };
+            if since.elapsed() >= limit {
+                return;
+            }
+        }
+    }
+
     fn stopping(&self) -> CancellationToken {
         self.ground.tasks.stopping()
     }
@@ -292,7 +314,7 @@ impl Inner {
     ) -> Result<Conversation, Failure> {
         let silence = self.ground.spec.connect.min(SILENCE);
         let limit = if era == Era::Modern { silence } else { limit };
-        let (link, alive) = link::start(&self.ground, era, server_requests).await?;
+        let Started { link, alive, fault } = run::start(&self.ground, era, server_requests).await?;
         let answered = timeout(limit, async {
             let mut replies = Replies::of(link.clone(), opening, None).await?;
             loop {
@@ -306,7 +328,7 @@ impl Inner {
         let handshake = match answered.await {
             Ok(Ok(message)) => message,
             // Some servers end on a first request that they do not know, some say nothing.
-            Ok(Err(failure)) if era == Era::Modern && !link.has_no_program() => {
+            Ok(Err(failure)) if era == Era::Modern && !fault.is_no_program() => {
                 return Err(handshake::wrong_era(self.name(), era).because(failure));
             }
             Err(_) if era == Era::Modern => {
@@ -319,7 +341,7 @@ impl Inner {
         if era == Era::Legacy && server_requests == ServerRequests::Refuse {
             link.send(handshake::initialized()).await?;
         }
-        Ok(Conversation { link, handshake, _alive: alive })
+        Ok(Conversation::new(link, handshake, alive))
     }
 }
 

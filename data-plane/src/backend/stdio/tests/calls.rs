@@ -81,7 +81,7 @@ async fn garbage_on_stdout_is_skipped_and_stderr_is_kept() {
     let conversation = supervisor.shared(Era::Legacy).await.unwrap();
     assert_eq!(ask(&conversation, "1", "noise", "{}").await, r#"{"jsonrpc": "2.0", "id": 1, "result": {}}"#);
     until("the line on stderr", || said(&log) == ["a line on stderr"]).await;
-    assert_eq!(log.tail()[0].pid, conversation.pid());
+    assert_eq!(log.tail()[0].pid, conversation.pid().unwrap());
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn concurrent_callers_share_one_start() {
     let supervisor = supervise(python("legacy", &[starts.path()]));
     let callers = (0..20).map(|_| supervisor.shared(Era::Legacy));
     let all = soon(futures_util::future::join_all(callers)).await;
-    let pids: std::collections::BTreeSet<u32> = all.into_iter().map(|c| c.unwrap().pid()).collect();
+    let pids: std::collections::BTreeSet<u32> = all.into_iter().map(|c| c.unwrap().pid().unwrap()).collect();
     assert_eq!((pids.len(), starts.count(), supervisor.processes()), (1, 1, 1));
 }
 
@@ -164,7 +164,7 @@ async fn calls_fail_when_the_process_ends_and_the_next_caller_finds_another() {
         }
         sleep(Duration::from_millis(20)).await;
     };
-    assert_ne!(first.pid(), second.pid());
+    assert_ne!(first.pid().unwrap(), second.pid().unwrap());
     ask(&second, "1", "echo", "{}").await;
 }
 
@@ -195,7 +195,7 @@ async fn a_line_without_end_fails_the_conversation() {
     assert_eq!(failure.kind, Why::Protocol);
     assert!(failure.public().contains("64 MiB"), "{failure}");
     soon(supervisor.stop()).await;
-    assert_eq!(group_size(conversation.pid()), 0);
+    assert_eq!(group_size(conversation.pid().unwrap()), 0);
 }
 
 /// A process whose grandchild ignores SIGTERM.
@@ -203,7 +203,7 @@ async fn family(how: &str) -> (Arc<Supervisor>, Arc<Conversation>) {
     let supervisor = supervise(python(how, &[]));
     let conversation = soon(supervisor.own(&message(INITIALIZE))).await.unwrap();
     ask(&conversation, "1", "family", "{}").await;
-    assert!(group_size(conversation.pid()) >= 2);
+    assert!(group_size(conversation.pid().unwrap()) >= 2);
     (supervisor, conversation)
 }
 
@@ -211,7 +211,7 @@ async fn family(how: &str) -> (Arc<Supervisor>, Arc<Conversation>) {
 async fn a_tree_of_processes_is_gone_after_stop() {
     let (supervisor, conversation) = family("stubborn").await;
     soon(supervisor.stop()).await;
-    assert_eq!((group_size(conversation.pid()), supervisor.processes()), (0, 0));
+    assert_eq!((group_size(conversation.pid().unwrap()), supervisor.processes()), (0, 0));
     soon(supervisor.stop()).await;
 }
 
@@ -219,13 +219,13 @@ async fn a_tree_of_processes_is_gone_after_stop() {
 async fn a_tree_of_processes_is_gone_after_close() {
     let (supervisor, conversation) = family("legacy").await;
     soon(conversation.close()).await;
-    assert_eq!((group_size(conversation.pid()), supervisor.processes()), (0, 0));
+    assert_eq!((group_size(conversation.pid().unwrap()), supervisor.processes()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_tree_of_processes_is_gone_after_a_drop() {
     let (supervisor, conversation) = family("legacy").await;
-    let group = conversation.pid();
+    let group = conversation.pid().unwrap();
     drop(conversation);
     until("nothing is left", || group_size(group) == 0 && supervisor.processes() == 0).await;
 }
@@ -234,7 +234,8 @@ async fn a_tree_of_processes_is_gone_after_a_drop() {
 async fn a_tree_of_processes_is_gone_after_its_head_died() {
     let (supervisor, conversation) = family("legacy").await;
     drop(conversation.request(&request("1", "die", "{}")).await);
-    until("nothing is left", || group_size(conversation.pid()) == 0 && supervisor.processes() == 0).await;
+    until("nothing is left", || group_size(conversation.pid().unwrap()) == 0 && supervisor.processes() == 0)
+        .await;
 }
 
 #[test]
@@ -243,7 +244,7 @@ fn a_tree_of_processes_is_gone_after_the_runtime() {
     let group = runtime.block_on(async {
         let (supervisor, conversation) = family("stubborn").await;
         std::mem::forget(supervisor);
-        conversation.pid()
+        conversation.pid().unwrap()
     });
     drop(runtime);
     let deadline = std::time::Duration::from_secs(5);
@@ -265,8 +266,8 @@ async fn fifty_sessions_leave_no_process() {
         let five = (0..5).map(|_| supervisor.own(&initialize));
         for conversation in soon(futures_util::future::join_all(five)).await {
             let conversation = conversation.unwrap();
-            assert_eq!(group_size(conversation.pid()), 2);
-            groups.push(conversation.pid());
+            assert_eq!(group_size(conversation.pid().unwrap()), 2);
+            groups.push(conversation.pid().unwrap());
         }
     }
     assert_eq!((groups.len(), starts.count()), (50, 50));
@@ -295,7 +296,7 @@ async fn dropping_the_supervisor_ends_its_processes() {
     let conversation = soon(supervisor.shared(Era::Legacy)).await.unwrap();
     drop(supervisor);
     soon(conversation.closed()).await;
-    until("nothing is left", || group_size(conversation.pid()) == 0).await;
+    until("nothing is left", || group_size(conversation.pid().unwrap()) == 0).await;
 }
 
 #[tokio::test]
@@ -319,7 +320,7 @@ async fn orphans_that_we_inherit_are_reaped() {
     let (supervisor, conversation) = family("legacy").await;
     drop(conversation.request(&request("1", "die", "{}")).await);
     until("nothing is left", || supervisor.processes() == 0).await;
-    assert_eq!(members(conversation.pid(), |_| true), 0, "not even a zombie");
+    assert_eq!(members(conversation.pid().unwrap(), |_| true), 0, "not even a zombie");
 }
 
 /// Not a test but what the launcher of the next ones runs, in the place of our binary: it becomes a server.
@@ -360,7 +361,7 @@ fn a_launched_server_dies_with_the_thread_that_started_it() {
             ask(&conversation, "1", "echo", "{}").await;
             (supervisor, conversation)
         });
-        let group = kept.1.pid();
+        let group = kept.1.pid().unwrap();
         assert_eq!(group_size(group), 1);
         // As if we were killed: nothing is dropped, no pipe is closed.
         std::mem::forget((runtime, kept));

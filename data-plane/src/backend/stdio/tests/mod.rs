@@ -3,8 +3,9 @@
 mod calls;
 mod life;
 
-use super::{Conversation, Replies, Spec, Supervisor};
+use super::{Spec, Supervisor};
 use crate::{
+    backend::channel::{Conversation, Replies},
     failure::Failure,
     logs::Log,
     mcp::{Message, message::Kind},
@@ -41,6 +42,7 @@ fn spec(command: Vec<String>) -> Spec {
         cwd: None,
         connect: LIMIT,
         launcher: None,
+        idle_stop: None,
         log: Arc::default(),
     }
 }

@@ -1,11 +1,15 @@
-//! One running process from above: requests in, their messages out.
+//! One channel from above: requests in, their messages out.
 
-use super::{calls::Reply, line, link::Link};
+use super::{calls::Reply, line, link::Link, sharing::Sharing};
 use crate::{
     failure::Failure,
     mcp::{Era, Message, message::Kind},
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{broadcast, mpsc},
     time::timeout,
@@ -13,13 +17,16 @@ use tokio::{
 use tokio_util::sync::DropGuard;
 
 /// More than the end of a process can take.
-pub(super) const END_MAX: Duration = Duration::from_secs(15);
+pub(in crate::backend) const END_MAX: Duration = Duration::from_secs(15);
 
-/// A running process that has been shaken hands with. Dropping it ends the process.
+/// A channel to a server that has been shaken hands with. Dropping it ends the channel, and a process with it.
 pub struct Conversation {
-    pub(super) link: Arc<Link>,
-    pub(super) handshake: Message,
-    pub(super) _alive: DropGuard,
+    pub(in crate::backend) link: Arc<Link>,
+    pub(in crate::backend) handshake: Message,
+    /// What the sessions that share it asked for.
+    sharing: Mutex<Sharing>,
+    turn: tokio::sync::Mutex<()>,
+    _alive: DropGuard,
 }
 
 /// The messages of one request: any number of notifications, then the response.
@@ -44,6 +51,38 @@ enum State {
 }
 
 impl Conversation {
+    /// A channel that was shaken hands with, and ends when `alive` is dropped.
+    pub(in crate::backend) fn new(link: Arc<Link>, handshake: Message, alive: DropGuard) -> Self {
+        Self {
+            link,
+            handshake,
+            sharing: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            _alive: alive,
+        }
+    }
+
+    pub(super) fn sharing(&self) -> MutexGuard<'_, Sharing> {
+        self.sharing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the turn to change what sessions that share it asked for.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Sends a request whose answer nobody waits for, or drops it when the server has long stopped reading.
+    pub(super) fn request_now(&self, message: &Message) {
+        if let Ok(opened) = self.link.open(message) {
+            self.link.send_now(opened.line);
+        }
+    }
+
+    /// True while a request is in flight, somebody listens or is subscribed.
+    pub(in crate::backend) fn is_in_use(&self) -> bool {
+        self.in_flight() > 0 || self.link.is_listened_to() || self.sharing().is_subscribed()
+    }
+
     /// The server's answer to the handshake: the whole response with its `InitializeResult` or `DiscoverResult`.
     #[must_use]
     pub fn handshake(&self) -> &Message {
@@ -56,9 +95,9 @@ impl Conversation {
         self.link.era
     }
 
-    /// The process id, which is also the id of its process group.
+    /// The process id, which is also the id of its process group, when it is a process of ours.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub fn pid(&self) -> Option<u32> {
         self.link.pid
     }
 
@@ -112,7 +151,7 @@ impl Conversation {
 }
 
 impl Replies {
-    pub(super) async fn of(
+    pub(in crate::backend) async fn of(
         link: Arc<Link>,
         message: &Message,
         conversation: Option<Arc<Conversation>>,

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 
 /// A line without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(in crate::backend) enum Line {
     /// All of it.
     Whole(Vec<u8>),
     /// Its first bytes: it is longer than allowed, and [`skip`] finds its end.
@@ -17,7 +17,10 @@ pub(super) enum Line {
 ///
 /// # Errors
 /// Those of the reader.
-pub(super) async fn next(reader: &mut (impl AsyncBufRead + Unpin), max: usize) -> io::Result<Option<Line>> {
+pub(in crate::backend) async fn next(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    max: usize,
+) -> io::Result<Option<Line>> {
     let mut line = Vec::new();
     let mut seen = false;
     loop {
@@ -47,7 +50,7 @@ pub(super) async fn next(reader: &mut (impl AsyncBufRead + Unpin), max: usize) -
 ///
 /// # Errors
 /// Those of the reader.
-pub(super) async fn skip(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<()> {
+pub(in crate::backend) async fn skip(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<()> {
     loop {
         let chunk = reader.fill_buf().await?;
         let end = memchr::memchr(b'\n', chunk);
@@ -61,7 +64,7 @@ pub(super) async fn skip(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result
 
 /// `message` without line breaks. A JSON string cannot hold a raw one, so each is insignificant white space and
 /// a space in its place changes nothing.
-pub(super) fn one(message: Bytes) -> Bytes {
+pub(in crate::backend) fn one(message: Bytes) -> Bytes {
     if memchr::memchr2(b'\n', b'\r', &message).is_none() {
         return message;
     }

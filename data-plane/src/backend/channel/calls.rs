@@ -1,6 +1,6 @@
-//! The requests that one process has not answered yet, and to which of them a message of the server belongs.
+//! The requests that one server has not answered yet, and to which of them a message of the server belongs.
 //!
-//! Many callers share a process, and their ids and progress tokens collide. So each request gets a number of this
+//! Many callers share a channel, and their ids and progress tokens collide. So each request gets a number of this
 //! table as both, and what comes back gets the caller's own spelling again. No I/O here: bytes in, bytes out.
 
 use super::line;
@@ -17,7 +17,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 /// What a caller receives: notifications, then the response or a failure.
-pub(super) type Reply = Result<Message, Failure>;
+pub(in crate::backend) type Reply = Result<Message, Failure>;
 
 /// Requests in flight, abandoned ones included.
 const CALLS_MAX: usize = 4096;
@@ -28,7 +28,7 @@ const NOTES_MAX: usize = 1024;
 const ECHO: Duration = Duration::from_secs(10);
 
 /// The table.
-pub(super) struct Calls {
+pub(in crate::backend) struct Calls {
     /// The upstream, for failures.
     name: String,
     era: Era,
@@ -41,7 +41,7 @@ pub(super) struct Calls {
 }
 
 /// A request in flight.
-pub(super) struct Call {
+pub(in crate::backend) struct Call {
     /// The caller's id, as it was spelled.
     id: Bytes,
     /// The caller's progress token, as it was spelled.
@@ -57,7 +57,7 @@ pub(super) struct Call {
 
 impl Call {
     /// Hands the response to the caller, under the caller's id.
-    pub(super) fn answer(self, message: &Message) {
+    pub(in crate::backend) fn answer(self, message: &Message) {
         let mut edits = Vec::with_capacity(2);
         edits.extend(message.id_span().map(|span| (span, self.id.to_vec())));
         // The result that ends a subscription names it once more.
@@ -70,7 +70,7 @@ impl Call {
     }
 
     /// Hands the caller a failure.
-    pub(super) fn fail(self, failure: Failure) {
+    pub(in crate::backend) fn fail(self, failure: Failure) {
         self.last.send(Err(failure));
     }
 
@@ -81,16 +81,16 @@ impl Call {
 }
 
 /// A request that has been entered.
-pub(super) struct Opened {
-    pub(super) key: u64,
+pub(in crate::backend) struct Opened {
+    pub(in crate::backend) key: u64,
     /// What to write.
-    pub(super) line: Bytes,
-    pub(super) replies: mpsc::Receiver<Reply>,
+    pub(in crate::backend) line: Bytes,
+    pub(in crate::backend) replies: mpsc::Receiver<Reply>,
 }
 
 /// What became of a notification.
 #[derive(Debug)]
-pub(super) enum Noted {
+pub(in crate::backend) enum Noted {
     /// Its request has it, or it belongs to nobody any more.
     Done,
     /// It belongs to no request.
@@ -100,17 +100,17 @@ pub(super) enum Noted {
 }
 
 impl Calls {
-    pub(super) fn new(name: String, era: Era, now: Instant) -> Self {
+    pub(in crate::backend) fn new(name: String, era: Era, now: Instant) -> Self {
         Self { name, era, next: 1, open: HashMap::new(), used: None, logs_muted_until: now, refusal: None }
     }
 
     /// When the last request was entered; the first of all is the handshake and does not count.
-    pub(super) fn used(&self) -> Option<Instant> {
+    pub(in crate::backend) fn used(&self) -> Option<Instant> {
         self.used
     }
 
     /// Enters a request.
-    pub(super) fn open(&mut self, message: &Message, now: Instant) -> Result<Opened, Failure> {
+    pub(in crate::backend) fn open(&mut self, message: &Message, now: Instant) -> Result<Opened, Failure> {
         if let Some(refusal) = &self.refusal {
             return Err(Failure::new(Kind::Unreachable, format!("{} {refusal}", self.name)));
         }
@@ -153,7 +153,7 @@ impl Calls {
     }
 
     /// Forgets a request. Returns what tells the server so, unless it has answered already.
-    pub(super) fn cancel(&mut self, key: u64, now: Instant) -> Option<Bytes> {
+    pub(in crate::backend) fn cancel(&mut self, key: u64, now: Instant) -> Option<Bytes> {
         let call = self.open.remove(&key)?;
         if call.logs {
             self.logs_muted_until = now + ECHO;
@@ -162,17 +162,17 @@ impl Calls {
     }
 
     /// Forgets a request that the server never saw.
-    pub(super) fn retract(&mut self, key: u64) {
+    pub(in crate::backend) fn retract(&mut self, key: u64) {
         self.open.remove(&key);
     }
 
     /// Takes out the request that this id answers; `None` if nobody waits for it.
-    pub(super) fn take(&mut self, id: &[u8]) -> Option<Call> {
+    pub(in crate::backend) fn take(&mut self, id: &[u8]) -> Option<Call> {
         number(id).and_then(|key| self.open.remove(&key))
     }
 
     /// Hands a notification to the request it belongs to.
-    pub(super) fn note(&mut self, message: Message, now: Instant) -> Noted {
+    pub(in crate::backend) fn note(&mut self, message: Message, now: Instant) -> Noted {
         // A key that stands twice on the way to what decides makes it nobody's.
         match message.method() {
             method::PROGRESS => match self.named(&message, &["progressToken"]) {
@@ -193,17 +193,17 @@ impl Calls {
     }
 
     /// No further calls: each fails with "<name> <why>".
-    pub(super) fn refuse(&mut self, why: &str) {
+    pub(in crate::backend) fn refuse(&mut self, why: &str) {
         self.refusal.get_or_insert_with(|| why.to_owned());
     }
 
     /// Why there can be no further calls, if so.
-    pub(super) fn refusal(&self) -> Option<&str> {
+    pub(in crate::backend) fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
     /// Fails every request in flight. `why` completes "<name> …".
-    pub(super) fn fail(&mut self, kind: Kind, why: &str) {
+    pub(in crate::backend) fn fail(&mut self, kind: Kind, why: &str) {
         self.refuse(why);
         for call in std::mem::take(&mut self.open).into_values() {
             let words = format!("{} {why}; the call may have run", self.name);
@@ -212,7 +212,7 @@ impl Calls {
     }
 
     /// Requests in flight.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::backend) fn len(&self) -> usize {
         self.open.len()
     }
 
@@ -266,7 +266,7 @@ impl Calls {
 const SUBSCRIPTION: [&str; 2] = ["_meta", crate::mcp::era::META_SUBSCRIPTION];
 
 /// `notifications/cancelled` for the request with this key.
-pub(super) fn cancelled(key: u64) -> Bytes {
+pub(in crate::backend) fn cancelled(key: u64) -> Bytes {
     rpc::notification(method::CANCELLED, Some(format!(r#"{{"requestId":{key}}}"#).as_bytes()))
 }
 
