@@ -284,6 +284,20 @@ impl Upstream {
         tools.get(&*tool).or_else(longest).copied()
     }
 
+    /// What tells one HTTP endpoint from the others on every node, whatever its place in the list.
+    #[must_use]
+    pub fn endpoint_mark(&self, at: usize) -> Option<u64> {
+        let Some(Endpoint::Http { url, .. }) = self.primary.get(at) else { return None };
+        let hash = blake3::hash(url.to_string().as_bytes());
+        hash.as_bytes().first_chunk().map(|mark| u64::from_be_bytes(*mark))
+    }
+
+    /// The place of the endpoint with this mark.
+    #[must_use]
+    pub fn endpoint_marked(&self, mark: u64) -> Option<usize> {
+        (0..self.primary.len()).find(|at| self.endpoint_mark(*at) == Some(mark))
+    }
+
     /// True when its endpoints speak Streamable HTTP, so that messages can pass as the bytes they are.
     #[must_use]
     pub fn is_http(&self) -> bool {

@@ -16,6 +16,18 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Messages as they come, the response last.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<Message, Failure>> + Send>>;
 
+/// Something on a stream that can be taken up again after it.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What the client names to go on after it.
+    pub id: String,
+    /// `None`: only the id, so that there is one to go on after.
+    pub message: Option<Message>,
+}
+
+/// Events as they come.
+pub type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
+
 /// What a reply carries.
 pub enum Body {
     /// Nothing.
@@ -26,6 +38,8 @@ pub enum Body {
     Bytes(UnsyncBoxBody<Bytes, BoxError>),
     /// Messages as they come.
     Messages(Messages),
+    /// Messages as they come, on a stream that can be taken up again.
+    Events(Events),
 }
 
 impl fmt::Debug for Body {
@@ -35,6 +49,7 @@ impl fmt::Debug for Body {
             Self::Full(_) => "Full",
             Self::Bytes(_) => "Bytes",
             Self::Messages(_) => "Messages",
+            Self::Events(_) => "Events",
         })
     }
 }
@@ -51,6 +66,7 @@ pub fn read_messages(reply: Reply) -> Messages {
         Body::Full(bytes) if bytes.is_empty() => stream::empty().boxed(),
         Body::Full(bytes) => stream::once(async move { parse(&bytes) }).boxed(),
         Body::Messages(messages) => messages,
+        Body::Events(events) => events.filter_map(|event| std::future::ready(event.message.map(Ok))).boxed(),
         Body::Bytes(body) if events => read_events(body).boxed(),
         Body::Bytes(body) => stream::once(async move { parse(&read_all(body).await?) }).boxed(),
     }

@@ -7,8 +7,10 @@ mod body;
 mod session;
 
 pub use backend::{Backend, Connect, Link, Probe};
-pub use body::{Body, BoxError, MESSAGE_MAX, Messages, read_all, read_messages, read_response, read_up_to};
-pub use session::{Session, SessionId};
+pub use body::{
+    Body, BoxError, Event, Events, MESSAGE_MAX, Messages, read_all, read_messages, read_response, read_up_to,
+};
+pub use session::{Opening, Remote, Serial, Session, SessionId};
 
 use crate::{
     failure::Failure,
@@ -43,6 +45,20 @@ pub enum Route {
     Server(Arc<Server>),
     /// `/u/<upstream>/mcp`: one upstream, nothing renamed, bytes through.
     One(Arc<Upstream>),
+}
+
+impl Route {
+    /// What tokens for clients of this route are bound to: `/mcp`, `/mcp/<server>`, `/u/<upstream>`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Server(server) => match &server.name {
+                None => "/mcp".to_owned(),
+                Some(name) => format!("/mcp/{name}"),
+            },
+            Self::One(upstream) => format!("/u/{}", upstream.name),
+        }
+    }
 }
 
 /// In which era a client asks.

@@ -8,17 +8,41 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The `Mcp-Session-Id` this gateway minted: 128 random bits, hexadecimal.
-pub type SessionId = String;
+/// The `Mcp-Session-Id` this gateway minted: a sealed token, which every node that holds the keys can open.
+pub type SessionId = Arc<str>;
+
+/// What a session is known by inside: 128 random bits, the same on every node.
+pub type Serial = [u8; 16];
+
+/// How a session begins, or began on another node.
+pub struct Opening {
+    /// See [`Session::serial`].
+    pub serial: Serial,
+    /// See [`Session::began`].
+    pub began: SystemTime,
+    /// See [`Session::principal`].
+    pub principal: Arc<Principal>,
+    /// See [`Session::initialize`].
+    pub initialize: Message,
+    /// See [`Session::version`].
+    pub version: &'static str,
+    /// See [`Session::upstream`].
+    pub upstream: Option<Key>,
+    /// See [`Session::server`].
+    pub server: Option<String>,
+}
 
 /// One client's legacy session.
 pub struct Session {
-    /// What the client sends back with each request.
-    pub id: SessionId,
+    /// What it is known by, on whichever node.
+    pub serial: Serial,
+    /// When it was opened, on whichever node.
+    pub began: SystemTime,
     /// Whose session it is; to anybody else it does not exist.
     pub principal: Arc<Principal>,
     /// The client's `initialize` request, replayed whenever an upstream session is opened.
@@ -33,46 +57,73 @@ pub struct Session {
     pub relayed: OnceLock<bool>,
     /// Cancelled when the session is over; streams that belong to it end.
     pub ended: CancellationToken,
+    id: OnceLock<SessionId>,
+    remote: Mutex<Option<Arc<Remote>>>,
     log_level: Mutex<Option<String>>,
     streaming: AtomicBool,
     opened: Instant,
     last_used_ms: AtomicU64,
+    streams: Slot,
     router: Slot,
     upstreams: Slot,
 }
 
+/// The upstream's side of a session that passes through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Which endpoint, by its place in [`crate::plan::Upstream::primary`].
+    pub endpoint: usize,
+    /// The id that the endpoint minted; `None`: it has no sessions.
+    pub id: Option<String>,
+}
+
 impl Session {
-    /// A new session, used now.
+    /// A session, used now.
     #[must_use]
-    pub fn new(
-        id: SessionId,
-        principal: Arc<Principal>,
-        initialize: Message,
-        version: &'static str,
-        upstream: Option<Key>,
-    ) -> Self {
+    pub fn new(opening: Opening) -> Self {
+        let Opening { serial, began, principal, initialize, version, upstream, server } = opening;
         Self {
-            id,
+            serial,
+            began,
             principal,
             initialize,
             version,
             upstream,
-            server: None,
+            server,
             relayed: OnceLock::new(),
             ended: CancellationToken::new(),
+            id: OnceLock::new(),
+            remote: Mutex::default(),
             log_level: Mutex::default(),
             streaming: AtomicBool::new(false),
             opened: Instant::now(),
             last_used_ms: AtomicU64::new(0),
+            streams: Slot::default(),
             router: Slot::default(),
             upstreams: Slot::default(),
         }
     }
 
-    /// The same on the route of a virtual server.
+    /// What the client sends back with each request; `None` before it is told.
     #[must_use]
-    pub fn of(self, server: Option<String>) -> Self {
-        Self { server, ..self }
+    pub fn id(&self) -> Option<&SessionId> {
+        self.id.get()
+    }
+
+    /// Gives it its id, once.
+    pub fn set_id(&self, id: SessionId) {
+        let _ = self.id.set(id);
+    }
+
+    /// The upstream's side, where exchanges pass through and it was opened.
+    #[must_use]
+    pub fn remote(&self) -> Option<Arc<Remote>> {
+        self.remote.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on with another session of the upstream.
+    pub fn set_remote(&self, remote: Remote) {
+        *self.remote.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(remote));
     }
 
     /// Notes that the client was heard at `now`.
@@ -110,6 +161,11 @@ impl Session {
     /// Remembers the level set by `logging/setLevel`.
     pub fn set_log_level(&self, level: String) {
         *self.log_level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+    }
+
+    /// What the session layer keeps for this session.
+    pub fn stream_state<T: Default + Send + Sync + 'static>(&self) -> &T {
+        self.streams.state()
     }
 
     /// What the router keeps for this session.

@@ -1,11 +1,8 @@
 //! Messages as an event stream, with a sign of life when there is nothing to say.
 
-use crate::{
-    call::{BoxError, Messages},
-    failure::Failure,
-    mcp::{Message, sse},
-};
+use crate::{call::BoxError, failure::Failure, mcp::sse};
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body::{Body, Frame};
 use std::{
     future::Future as _,
@@ -20,10 +17,12 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 type Word = Box<dyn Fn(&Failure) -> Option<Bytes> + Send>;
 
-/// The body of a response made of messages.
+/// Events, each as the bytes it is written in.
+pub(super) type Written = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+
+/// The body of a response made of events.
 pub(super) struct Events {
-    first: Option<Result<Message, Failure>>,
-    messages: Messages,
+    events: Written,
     quiet: Pin<Box<Sleep>>,
     /// Words a failure in the middle of the stream; the status is out already.
     word: Word,
@@ -31,18 +30,14 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(
-        first: Option<Result<Message, Failure>>,
-        messages: Messages,
-        word: impl Fn(&Failure) -> Option<Bytes> + Send + 'static,
-    ) -> Self {
+    pub(super) fn new(events: Written, word: impl Fn(&Failure) -> Option<Bytes> + Send + 'static) -> Self {
         let quiet = Box::pin(sleep(KEEP_ALIVE_EVERY));
-        Self { first, messages, quiet, word: Box::new(word), ended: false }
+        Self { events, quiet, word: Box::new(word), ended: false }
     }
 
-    fn event(&mut self, next: Result<Message, Failure>) -> Option<Bytes> {
+    fn event(&mut self, next: Result<Bytes, Failure>) -> Option<Bytes> {
         match next {
-            Ok(message) => Some(sse::write(message.bytes())),
+            Ok(event) => Some(event),
             Err(failure) => {
                 self.ended = true;
                 (self.word)(&failure).map(|error| sse::write(&error))
@@ -63,11 +58,7 @@ impl Body for Events {
         if this.ended {
             return Poll::Ready(None);
         }
-        let next = match this.first.take() {
-            Some(first) => Poll::Ready(Some(first)),
-            None => this.messages.as_mut().poll_next(cx),
-        };
-        match next {
+        match this.events.as_mut().poll_next(cx) {
             Poll::Ready(Some(next)) => {
                 this.quiet.as_mut().reset(tokio::time::Instant::now() + KEEP_ALIVE_EVERY);
                 Poll::Ready(this.event(next).map(|event| Ok(Frame::data(event))))

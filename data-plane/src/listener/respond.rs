@@ -1,10 +1,13 @@
 //! Replies and failures as HTTP responses. The only file that knows which failure has which status and code.
 
-use super::{events::Events, ladder::Refusal};
+use super::{
+    events::{Events, Written},
+    ladder::Refusal,
+};
 use crate::{
     call::{Body, BoxError, EVENT_STREAM, JSON, Messages, Reply},
     failure::{Failure, Kind},
-    mcp::{self, Era, Message, json, rpc},
+    mcp::{self, Era, Message, json, rpc, sse},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -36,6 +39,15 @@ pub(super) async fn reply(reply: Reply, asked: &Asked) -> Response<ResponseBody>
         Body::Full(bytes) => with(status, headers, full(bytes)),
         Body::Bytes(body) => with(status, headers, body),
         Body::Messages(messages) => self::messages(status, headers, messages, asked).await,
+        Body::Events(events) => {
+            let written = events.map(|event| {
+                Ok(match event.message {
+                    Some(message) => sse::write_with_id(&event.id, message.bytes()),
+                    None => sse::write_id(&event.id),
+                })
+            });
+            event_stream(status, headers, written.boxed(), asked)
+        }
     }
 }
 
@@ -61,6 +73,17 @@ async fn messages(
             other => first = other,
         }
     }
+    let first = stream::iter(first);
+    let written = first.chain(messages).map(|message| message.map(|message| sse::write(message.bytes())));
+    event_stream(status, headers, written.boxed(), asked)
+}
+
+fn event_stream(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    written: Written,
+    asked: &Asked,
+) -> Response<ResponseBody> {
     headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -71,7 +94,7 @@ async fn messages(
             rpc::error(Some(id), code, failure.public(), None)
         })
     };
-    with(status, headers, Events::new(first, messages, word).boxed_unsync())
+    with(status, headers, Events::new(written, word).boxed_unsync())
 }
 
 /// Modern answers repeat some error codes as a status (2026-07-28, Streamable HTTP, "status codes"). Answers

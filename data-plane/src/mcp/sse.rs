@@ -127,6 +127,24 @@ impl Reader {
     }
 }
 
+/// A message as an event with an id, after which a client can take up the stream again.
+#[must_use]
+pub fn write_with_id(id: &str, data: &[u8]) -> Bytes {
+    let event = write(data);
+    let mut out = BytesMut::with_capacity(event.len() + id.len() + 8);
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(b"\n");
+    out.extend_from_slice(&event);
+    out.freeze()
+}
+
+/// An event without data: only the id (2025-11-25, Streamable HTTP, "priming").
+#[must_use]
+pub fn write_id(id: &str) -> Bytes {
+    Bytes::from(format!("id: {id}\ndata: \n\n"))
+}
+
 /// A message as an event. A line end inside the data (white space of pretty-printed JSON) starts another
 /// `data` line, which reads back as it was.
 #[must_use]
@@ -189,6 +207,18 @@ mod tests {
             let data = String::from_utf8(events[0].data.to_vec()).unwrap();
             assert_eq!(data.replace('\n', ""), "{\"a\":1}", "{text:?}");
         }
+    }
+
+    #[test]
+    fn ids_are_read_back_with_and_without_a_message() {
+        let events = read(&[&write_id("a-1"), &write_with_id("a-2", b"{}")]);
+        let expected = |id: &str, name: Option<&str>, data: &'static [u8]| Event {
+            id: Some(id.into()),
+            name: name.map(str::to_owned),
+            data: Bytes::from_static(data),
+            retry_ms: None,
+        };
+        assert_eq!(events, [expected("a-1", None, b""), expected("a-2", Some("message"), b"{}")]);
     }
 
     #[test]

@@ -1,24 +1,35 @@
-//! WHO IS ASKING: the sessions of legacy clients. Mints their ids, finds them again, gives each its one GET
-//! stream, ends them when the client says so, falls silent, or its upstream is gone.
+//! WHO IS ASKING: the sessions of legacy clients. Seals their ids, finds them again and takes up those of other
+//! nodes, gives each its one GET stream and what it missed, ends them when the client says so, falls silent, has
+//! lived long enough, or its upstream is gone.
 //!
 //! It must never look into a message beyond `initialize`, nor know what its upstreams are.
 
+mod ended;
 mod lease;
+mod replay;
 mod table;
+mod token;
 
 use crate::{
-    call::{Ask, Call, Caller, Handle, Reply, Route, Session},
+    call::{Ask, Body, Call, Caller, Handle, Opening, Remote, Reply, Route, Session},
     context::Context,
     failure::{Failure, Kind},
     mcp::{self, Message, era, header, method},
-    plan::{Key, Plan},
+    plan::Plan,
 };
 use bytes::Bytes;
+use ended::Ended;
 use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode};
+use lease::Lease;
 use o1_process::OnExit;
-use std::{sync::Arc, time::Duration};
+use replay::Replay;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use table::Table;
+use token::{Inside, RemoteMark};
 use tokio::time::Instant;
 
 /// How often silent sessions are looked for.
@@ -33,13 +44,19 @@ pub struct Sessions<N> {
     context: Context,
     next: N,
     table: Table,
+    ended: Ended,
 }
 
 impl<N: Handle> Sessions<N> {
     /// The layer over `next`. From now on it ends sessions that are silent or whose upstream is gone.
     #[must_use]
     pub fn new(context: &Context, next: N) -> Arc<Self> {
-        let sessions = Arc::new(Self { context: context.clone(), next, table: Table::new(&context.metrics) });
+        let sessions = Arc::new(Self {
+            context: context.clone(),
+            next,
+            table: Table::new(&context.metrics),
+            ended: Ended::default(),
+        });
         let (reaper, stopping, mut plans) =
             (sessions.clone(), context.tasks.stopping(), context.current.watch());
         context.tasks.spawn("sessions", OnExit::Shutdown, async move {
@@ -64,10 +81,12 @@ impl<N: Handle> Sessions<N> {
     }
 
     async fn reap(&self, plan: &Arc<Plan>) {
-        let now = Instant::now();
+        let (now, wall) = (Instant::now(), SystemTime::now());
         let over = self.table.all().into_iter().filter(|session| {
             let silent = session.idle(now) >= plan.clients.session_idle;
-            silent || session.upstream.is_some_and(|key| plan.upstreams.iter().all(|one| one.key != key))
+            silent
+                || is_over(session.began, wall, plan)
+                || session.upstream.is_some_and(|key| plan.upstreams.iter().all(|one| one.key != key))
         });
         // Several at a time: an upstream that does not answer must not keep the others waiting.
         futures_util::stream::iter(over)
@@ -77,8 +96,7 @@ impl<N: Handle> Sessions<N> {
 
     /// Takes a session out and lets the upstreams know.
     async fn end(&self, session: &Arc<Session>, plan: &Arc<Plan>) {
-        self.table.remove(&session.id);
-        session.ended.cancel();
+        self.forget(session);
         let route = match session.upstream {
             None => {
                 let server = session.server.as_deref().and_then(|name| plan.server(name));
@@ -98,6 +116,13 @@ impl<N: Handle> Sessions<N> {
         }
     }
 
+    /// Takes a session out; its id is as unknown from now on as one that never was.
+    fn forget(&self, session: &Session) {
+        self.ended.insert(session.serial);
+        self.table.remove(session);
+        session.ended.cancel();
+    }
+
     async fn legacy(&self, mut call: Call) -> Result<Reply, Failure> {
         let named = call.headers.remove(header::SESSION_ID);
         if let Ask::Message(message) = &call.ask
@@ -110,8 +135,8 @@ impl<N: Handle> Sessions<N> {
         let Some(named) = named else {
             // Servers without sessions exist; only a route that passes bytes through can leave it to them.
             return match &call.route {
-                Route::One(upstream) if upstream.is_http() => self.next.handle(call).await,
-                _ => Err(Failure::new(
+                Route::One(_) => self.next.handle(call).await,
+                Route::Server(_) => Err(Failure::new(
                     Kind::MissingSession,
                     "this route needs a session: send `initialize` first, then its Mcp-Session-Id",
                 )),
@@ -121,83 +146,160 @@ impl<N: Handle> Sessions<N> {
         session.touch(Instant::now());
         call.caller = Caller::Legacy(Some(session.clone()));
         match &call.ask {
-            Ask::Stream => self.stream(call, session).await,
             Ask::End => {
                 let plan = call.plan.clone();
                 self.end(&session, &plan).await;
-                Ok(Reply { status: StatusCode::OK, ..Reply::accepted() })
+                return Ok(Reply { status: StatusCode::OK, ..Reply::accepted() });
             }
-            Ask::Message(_) => {
-                let relayed = session.relayed.get() == Some(&true);
-                let reply = self.next.handle(call).await?;
-                session.touch(Instant::now());
-                if relayed && reply.status == StatusCode::NOT_FOUND {
-                    // The upstream forgot the session; the client will start over with another.
-                    self.table.remove(&session.id);
-                    session.ended.cancel();
-                }
-                Ok(reply)
-            }
+            Ask::Stream => self.stream(call, session.clone()).await,
+            Ask::Message(_) => self.next.handle(call).await,
         }
+        .inspect(|_| session.touch(Instant::now()))
+        .inspect_err(|failure| {
+            if failure.kind == Kind::UnknownSession {
+                // The upstream forgot the session and refuses another; the client will start over.
+                self.forget(&session);
+            }
+        })
     }
 
     async fn initialize(&self, mut call: Call, message: &Message) -> Result<Reply, Failure> {
         if self.context.readiness.is_draining() {
             return Err(Failure::new(Kind::Draining, "this node is going away: connect again"));
         }
-        if self.table.len() >= call.plan.clients.max_sessions as usize {
-            return Err(Failure::new(Kind::TooManySessions, "this node holds as many sessions as it may"));
-        }
+        self.has_room(&call.plan)?;
         let asked = message
             .param_str(&["protocolVersion"])
             .map_err(|malformed| Failure::new(Kind::InvalidParams, malformed.0))?;
         let version = era::negotiate(&asked.unwrap_or_default());
-        let upstream: Option<Key> = match &call.route {
-            Route::Server(_) => None,
-            Route::One(upstream) => Some(upstream.key),
-        };
-        let server = match &call.route {
-            Route::Server(server) => server.name.clone(),
-            Route::One(_) => None,
-        };
-        let session = Arc::new(
-            Session::new(table::mint(), call.principal.clone(), kept(message)?, version, upstream).of(server),
-        );
+        let session = Arc::new(opened(table::mint(), SystemTime::now(), kept(message)?, version, &call));
+        // Before anything is opened for a client that cannot be given an id.
+        self.id(&session, &call)?;
         call.caller = Caller::Legacy(Some(session.clone()));
-        let mut reply = self.next.handle(call).await?;
+        let mut reply = self.next.handle(call.clone()).await?;
         // A server behind a transparent route decides itself whether it has sessions.
         let relayed = session.relayed.get() == Some(&true);
-        if reply.status.is_success() && (!relayed || reply.headers.contains_key(header::SESSION_ID)) {
-            let id = HeaderValue::from_str(&session.id).expect("our ids are hexadecimal");
-            reply.headers.insert(header::SESSION_ID, id);
-            self.table.insert(session);
+        if reply.status.is_success() && (!relayed || session.remote().is_some()) {
+            let id = self.id(&session, &call)?;
+            let value = HeaderValue::from_str(&id).expect("a token is visible ASCII");
+            reply.headers.insert(header::SESSION_ID, value);
+            self.table.insert(id.into(), session);
         }
         Ok(reply)
     }
 
-    async fn stream(&self, call: Call, session: Arc<Session>) -> Result<Reply, Failure> {
-        let Some(lease) = lease::Lease::take(&session) else {
-            return Err(Failure::new(Kind::StreamTaken, "this session has its GET stream already"));
+    /// The id of a session, which another node can go on with.
+    fn id(&self, session: &Session, call: &Call) -> Result<String, Failure> {
+        let remote = session.remote().zip(match &call.route {
+            Route::One(upstream) => Some(upstream),
+            Route::Server(_) => None,
+        });
+        let remote = remote.and_then(|(remote, upstream)| {
+            let endpoint = upstream.endpoint_mark(remote.endpoint)?;
+            Some(RemoteMark { endpoint, id: remote.id.clone() })
+        });
+        let inside = Inside {
+            serial: session.serial,
+            began: session.began,
+            route: call.route.name(),
+            version: session.version,
+            params: Bytes::copy_from_slice(session.initialize.params().unwrap_or(b"{}")),
+            remote,
         };
-        let reply = self.next.handle(call).await?;
-        Ok(lease::held(reply, lease))
+        inside.seal(&self.context.keyring, &call.principal)
     }
 
-    /// A session of this route; any other is as unknown as one that never was.
-    fn find(&self, named: &HeaderValue, call: &Call) -> Result<Arc<Session>, Failure> {
-        let unknown = || {
-            Failure::new(
-                Kind::UnknownSession,
-                "unknown or ended session: send `initialize` without Mcp-Session-Id",
-            )
+    fn has_room(&self, plan: &Plan) -> Result<(), Failure> {
+        if self.table.len() >= plan.clients.max_sessions as usize {
+            return Err(Failure::new(Kind::TooManySessions, "this node holds as many sessions as it may"));
+        }
+        Ok(())
+    }
+
+    async fn stream(&self, call: Call, session: Arc<Session>) -> Result<Reply, Failure> {
+        let Some(lease) = Lease::take(&session) else {
+            return Err(Failure::new(Kind::StreamTaken, "this session has its GET stream already"));
         };
-        let session = named.to_str().ok().and_then(|id| self.table.get(id)).ok_or_else(unknown)?;
+        let replay: &Replay = session.stream_state();
+        let last = call.headers.get(header::LAST_EVENT_ID).and_then(|last| last.to_str().ok());
+        let last = last.map(str::to_owned);
+        let mut reply = Reply { status: StatusCode::OK, ..Reply::accepted() };
+        if !replay.is_fed() {
+            reply = self.next.handle(call).await?;
+            let Body::Messages(messages) = reply.body else {
+                // It passes through, with the upstream's own ids.
+                return Ok(lease::held(reply, lease));
+            };
+            let (feeding, ended) = (replay.feed(messages), session.ended.clone());
+            self.context.tasks.spawn("session stream", OnExit::Quiet, async move {
+                tokio::select! {
+                    () = feeding => {}
+                    () = ended.cancelled() => {}
+                }
+            });
+        }
+        // Earlier revisions know no events without data.
+        let primed = session.version == era::LEGACY[0];
+        let events = replay.stream(last.as_deref(), primed, lease);
+        Ok(Reply { body: Body::Events(events), ..reply })
+    }
+
+    /// A session of this route and principal; any other is as unknown as one that never was.
+    fn find(&self, named: &HeaderValue, call: &Call) -> Result<Arc<Session>, Failure> {
+        let named = named.to_str().map_err(|_| unknown())?;
+        let Some(session) = self.table.get(named) else { return self.take_up(named, call) };
         let fits = match &call.route {
             Route::Server(server) => session.upstream.is_none() && session.server == server.name,
             Route::One(upstream) => session.upstream == Some(upstream.key),
         };
         if fits && session.principal.id == call.principal.id { Ok(session) } else { Err(unknown()) }
     }
+
+    /// A session that another node, or another life of this one, opened.
+    fn take_up(&self, named: &str, call: &Call) -> Result<Arc<Session>, Failure> {
+        let inside = Inside::open(&self.context.keyring, &call.principal, named)
+            .filter(|inside| inside.route == call.route.name())
+            .filter(|inside| !self.ended.contains(&inside.serial))
+            .filter(|inside| !is_over(inside.began, SystemTime::now(), &call.plan))
+            .ok_or_else(unknown)?;
+        self.has_room(&call.plan)?;
+        let initialize = inside.initialize().ok_or_else(unknown)?;
+        let session = opened(inside.serial, inside.began, initialize, inside.version, call);
+        let _ = session.relayed.set(inside.remote.is_some());
+        if let (Some(mark), Route::One(upstream)) = (inside.remote, &call.route)
+            && let (Some(endpoint), id @ Some(_)) = (upstream.endpoint_marked(mark.endpoint), mark.id)
+        {
+            session.set_remote(Remote { endpoint, id });
+        }
+        tracing::debug!(route = inside.route, "took up a session of another node");
+        Ok(self.table.insert(named.into(), Arc::new(session)))
+    }
+}
+
+fn unknown() -> Failure {
+    let what = "unknown or ended session: send `initialize` without Mcp-Session-Id";
+    Failure::new(Kind::UnknownSession, what)
+}
+
+/// Whether a session has lived for as long as it may.
+fn is_over(began: SystemTime, now: SystemTime, plan: &Plan) -> bool {
+    now.duration_since(began).is_ok_and(|age| age >= plan.clients.session_lifetime)
+}
+
+/// A session on the route of a call.
+fn opened(
+    serial: crate::call::Serial,
+    began: SystemTime,
+    initialize: Message,
+    version: &'static str,
+    call: &Call,
+) -> Session {
+    let (upstream, server) = match &call.route {
+        Route::Server(server) => (None, server.name.clone()),
+        Route::One(upstream) => (Some(upstream.key), None),
+    };
+    let principal = call.principal.clone();
+    Session::new(Opening { serial, began, principal, initialize, version, upstream, server })
 }
 
 /// An `initialize` in memory of its own, to be kept: the buffer it came in may be many times its size.
@@ -224,23 +326,4 @@ impl<N: Handle> Handle for Sessions<N> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn initialize(name: &str) -> Message {
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"clientInfo":{{"name":"{name}"}}}}}}"#
-        );
-        Message::parse(&Bytes::from(text)).unwrap()
-    }
-
-    #[test]
-    fn a_session_keeps_its_initialize_and_nothing_of_the_buffer_it_came_in() {
-        let small = initialize("client");
-        let own = kept(&small).unwrap();
-        assert_eq!(own.bytes(), small.bytes());
-        assert_ne!(own.bytes().as_ptr(), small.bytes().as_ptr());
-        let refused = kept(&initialize(&"x".repeat(INITIALIZE_MAX))).unwrap_err();
-        assert_eq!(refused.kind, Kind::InvalidRequest);
-    }
-}
+mod tests;

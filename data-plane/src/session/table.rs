@@ -1,12 +1,11 @@
-//! Every open session, by id.
+//! Every open session, by its id.
 
 use crate::{
-    call::{Session, SessionId},
+    call::{Serial, Session, SessionId},
     metrics::Metrics,
 };
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     sync::{Arc, PoisonError, RwLock, atomic::Ordering},
 };
 
@@ -32,13 +31,18 @@ impl Table {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    pub(super) fn insert(&self, session: Arc<Session>) {
+    /// Takes a session in under an id. If there is one already (two requests brought an id from another node at
+    /// once), that one stays, and is what this returns.
+    pub(super) fn insert(&self, id: SessionId, session: Arc<Session>) -> Arc<Session> {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
-        by_id.insert(session.id.clone(), session);
+        session.set_id(id.clone());
+        let held = by_id.entry(id).or_insert(session).clone();
         self.count(by_id.len());
+        held
     }
 
-    pub(super) fn remove(&self, id: &str) {
+    pub(super) fn remove(&self, session: &Session) {
+        let Some(id) = session.id() else { return };
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         by_id.remove(id);
         self.count(by_id.len());
@@ -55,12 +59,9 @@ impl Table {
     }
 }
 
-/// An id that cannot be guessed: 128 bits of the system's randomness.
-pub(super) fn mint() -> SessionId {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    bytes.iter().fold(String::with_capacity(32), |mut id, byte| {
-        let _ = write!(id, "{byte:02x}");
-        id
-    })
+/// A serial that is never minted twice: 128 bits of the system's randomness.
+pub(super) fn mint() -> Serial {
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial).expect("the system has randomness");
+    serial
 }

@@ -121,6 +121,8 @@ impl Guard {
             }
             Body::Bytes(body) => Body::Bytes(passing::Answer::new(body, self, events).boxed_unsync()),
             Body::Messages(stream) => Body::Messages(messages::watched(stream, self)),
+            // Made above this layer; no answer of an upstream is one.
+            Body::Events(events) => Body::Events(events),
         };
         Reply { status: reply.status, headers: reply.headers, body }
     }

@@ -4,6 +4,7 @@
 use super::{
     guard::{self, Guard},
     joint::Joint,
+    remembered::Remembered,
     runtime::Runtime,
     settle::settled,
 };
@@ -11,7 +12,7 @@ use crate::{
     call::{Ask, Backend, Call, Connect, Link, Reply, Route, Session, read_response},
     context::Context,
     failure::{Failure, Kind},
-    mcp::{self, Era, Message, json, method, rpc},
+    mcp::{self, Era, Message, json, method},
     plan::Key,
 };
 use futures_util::FutureExt as _;
@@ -30,6 +31,8 @@ struct Links<L> {
 /// One of them.
 struct Slot<L> {
     link: Joint<L>,
+    /// What another link has to be asked for again.
+    remembered: Remembered,
     /// Its upstream is served no more.
     retired: CancellationToken,
 }
@@ -47,18 +50,10 @@ pub(super) async fn link<C: Connect>(
     runtime: &Arc<Runtime<C::Backend>>,
     session: &Session,
 ) -> Result<LinkOf<C>, Failure> {
-    let slot = {
-        let links = session.upstream_state::<Links<LinkOf<C>>>();
-        let mut by_upstream = links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner);
-        if !by_upstream.contains_key(&runtime.upstream.key) {
-            // What took its place is here: sessions with what is gone end now.
-            by_upstream.retain(|_, slot| !slot.retired.is_cancelled());
-        }
-        let slot = || Arc::new(Slot { link: Joint::default(), retired: runtime.retired.clone() });
-        by_upstream.entry(runtime.upstream.key).or_insert_with(slot).clone()
-    };
+    let slot = slot::<C>(runtime, session);
     let opened = async {
-        let link = open(runtime, session).await.inspect_err(|failure| runtime.note(failure))?;
+        let link =
+            open(runtime, session, &slot.remembered).await.inspect_err(|failure| runtime.note(failure))?;
         runtime.metrics.reached();
         runtime.metrics.spoke(Era::Legacy);
         Ok(link)
@@ -66,34 +61,46 @@ pub(super) async fn link<C: Connect>(
     slot.link.get(Link::is_open, opened).await
 }
 
+fn slot<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Arc<Slot<LinkOf<C>>> {
+    let links = session.upstream_state::<Links<LinkOf<C>>>();
+    let mut by_upstream = links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner);
+    if !by_upstream.contains_key(&runtime.upstream.key) {
+        // What took its place is here: sessions with what is gone end now.
+        by_upstream.retain(|_, slot| !slot.retired.is_cancelled());
+    }
+    let slot = || {
+        let (link, remembered) = (Joint::default(), Remembered::default());
+        Arc::new(Slot { link, remembered, retired: runtime.retired.clone() })
+    };
+    by_upstream.entry(runtime.upstream.key).or_insert_with(slot).clone()
+}
+
 /// Tries the endpoints one after the other: a handshake that failed has done nothing.
-async fn open<B: Backend>(runtime: &Runtime<B>, session: &Session) -> Result<B::Link, Failure> {
+async fn open<B: Backend>(
+    runtime: &Runtime<B>,
+    session: &Session,
+    remembered: &Remembered,
+) -> Result<B::Link, Failure> {
     let (first, count) = (runtime.pick(), runtime.endpoints().len());
     let mut last = None;
     for at in 0..count {
         match runtime.endpoint_at((first + at) % count).open(&session.initialize).await {
             Ok(link) => {
-                if let Some(level) = session.log_level() {
-                    set_level(&link, &level, runtime.upstream.timeouts.connect).await;
-                }
+                let ask = |request| {
+                    let link = &link;
+                    async move {
+                        if let Ok(reply) = link.ask(&request).await {
+                            let _ = read_response(reply).await;
+                        }
+                    }
+                };
+                remembered.replay(session, runtime.upstream.timeouts.connect, ask).await;
                 return Ok(link);
             }
             Err(failure) => last = Some(failure),
         }
     }
     Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
-}
-
-/// A session opened late gets the level its client set before.
-async fn set_level<L: Link>(link: &L, level: &str, limit: Duration) {
-    let mut params = br#"{"level":"#.to_vec();
-    params.extend_from_slice(&json::quote(level));
-    params.push(b'}');
-    let request = Message::parse(&rpc::request(b"\"o1-level\"", method::SET_LEVEL, &params))
-        .expect("a request of our own is a message");
-    let answered = async { read_response(link.ask(&request).await?).await };
-    // A server without logging answers with an error: there is nothing to set then.
-    let _ = tokio::time::timeout(limit, answered).await;
 }
 
 /// A call of a session that lives through a link.
@@ -117,7 +124,11 @@ pub(super) async fn ask<C: Connect>(
             if message.method() != method::INITIALIZED
                 && let Some(link) = opened::<C>(runtime, session)
             {
-                guard::within(runtime, link.tell(message)).await?;
+                match guard::within(runtime, link.tell(message)).await {
+                    // It was about something in the session that is gone, or another link begins without it.
+                    Err(failure) if failure.kind == Kind::SessionLost => {}
+                    told => told?,
+                }
             }
             Ok(Reply::accepted())
         }
@@ -158,7 +169,12 @@ async fn request<C: Connect>(
                 tracing::debug!(upstream = runtime.upstream.name, "upstream session lost, opening another");
                 reopened = true;
             }
-            other => return other,
+            answered => {
+                if answered.as_ref().is_ok_and(|reply| reply.status.is_success()) {
+                    slot::<C>(runtime, session).remembered.observe(session, message);
+                }
+                return answered;
+            }
         }
     }
 }

@@ -10,6 +10,8 @@ mod linked;
 mod messages;
 mod passing;
 mod relay;
+mod remembered;
+mod reopen;
 mod runtime;
 mod settle;
 mod watch;

@@ -1,22 +1,31 @@
 //! Legacy exchanges on a route of one HTTP upstream: bytes through, only the session id is swapped, because
-//! the client's names the endpoint too.
+//! the client's names the endpoint too. An upstream session that is lost is opened again, once, unnoticed.
+//!
+//! It must never send again what may have run: only what the server refused because it did not know the session.
 
 use super::{
     guard::{self, Guard},
+    remembered::Remembered,
+    reopen,
     runtime::Runtime,
 };
 use crate::{
-    call::{Ask, Backend, Call, Reply, Route, Session},
+    call::{Ask, Backend, Call, Remote, Reply, Route, Session},
     context::Context,
-    failure::Failure,
+    failure::{Failure, Kind},
+    joint::Joint,
     mcp::{self, Era, header, method},
 };
 use http::HeaderValue;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-/// The upstream's side of a client session.
+/// What the layer keeps for a session that passes through.
 #[derive(Default)]
-pub(super) struct Relayed(OnceLock<(usize, String)>);
+pub(super) struct Passing {
+    pub(super) remembered: Remembered,
+    /// The upstream session that took the place of a lost one.
+    pub(super) reopened: Joint<Arc<Remote>>,
+}
 
 /// True when bytes can pass through: on the route of one HTTP upstream that speaks the client's era. Decided
 /// once for a session.
@@ -39,35 +48,124 @@ pub(super) async fn relay<B: Backend>(
     call: &Call,
     session: Option<&Session>,
 ) -> Result<Reply, Failure> {
-    let opened = session.and_then(|session| session.upstream_state::<Relayed>().0.get());
-    let (endpoint, id) = match opened {
-        Some((endpoint, id)) => (*endpoint, Some(id.as_str())),
-        None => (runtime.pick(), None),
+    let Some(session) = session else {
+        let anywhere = Remote { endpoint: runtime.pick(), id: None };
+        let (reply, _) = pass(context, runtime, call, None, &anywhere).await?;
+        return Ok(reply);
     };
-    let backend = runtime.endpoint_at(endpoint);
-    let exchange = backend.relay(&call.ask, &call.headers, id);
+    match &call.ask {
+        Ask::Message(message) if message.method() == method::INITIALIZE => {
+            open(context, runtime, call, session).await
+        }
+        Ask::End => match session.remote() {
+            Some(remote) => match pass(context, runtime, call, Some(session), &remote).await {
+                Err(failure) if failure.kind == Kind::SessionLost => Ok(Reply::accepted()),
+                ended => ended.map(|(reply, _)| reply),
+            },
+            None => Ok(Reply::accepted()),
+        },
+        _ => go_on(context, runtime, call, session).await,
+    }
+}
+
+/// The client's own `initialize` opens the upstream's session.
+async fn open<B: Backend>(
+    context: &Context,
+    runtime: &Arc<Runtime<B>>,
+    call: &Call,
+    session: &Session,
+) -> Result<Reply, Failure> {
+    let anywhere = Remote { endpoint: runtime.pick(), id: None };
+    let (reply, minted) = pass(context, runtime, call, Some(session), &anywhere).await?;
+    if reply.status.is_success() {
+        runtime.metrics.spoke(Era::Legacy);
+        // A server that mints none has no sessions.
+        if minted.is_some() {
+            session.set_remote(Remote { id: minted, ..anywhere });
+        }
+    }
+    Ok(reply)
+}
+
+/// Any other exchange of a session.
+async fn go_on<B: Backend>(
+    context: &Context,
+    runtime: &Arc<Runtime<B>>,
+    call: &Call,
+    session: &Session,
+) -> Result<Reply, Failure> {
+    let remote = match session.remote() {
+        Some(remote) => remote,
+        None => reopen::another(runtime, call, session, None).await?,
+    };
+    match pass(context, runtime, call, Some(session), &remote).await {
+        // The server did not know the session, so it cannot have run the call.
+        Err(failure) if failure.kind == Kind::SessionLost => {}
+        passed => return observed(call, session, passed),
+    }
+    if matches!(call.ask, Ask::Stream) && reopen::is_known(runtime, call, &remote).await? {
+        return Err(no_stream());
+    }
+    let remote = reopen::another(runtime, call, session, Some(&remote)).await?;
+    let mut call = call.clone();
+    match &call.ask {
+        // What it answers was asked in the session that is gone.
+        Ask::Message(message) if message.kind() == mcp::Kind::Response => return Ok(Reply::accepted()),
+        // The ids of events went with it, too.
+        Ask::Stream => drop(call.headers.remove(header::LAST_EVENT_ID)),
+        _ => {}
+    }
+    match pass(context, runtime, &call, Some(session), &remote).await {
+        Err(failure) if failure.kind == Kind::SessionLost => Err(match call.ask {
+            Ask::Stream => no_stream(),
+            _ => reopen::over("the upstream lost this session and knows no new one either"),
+        }),
+        passed => observed(&call, session, passed),
+    }
+}
+
+/// A 404 to a GET may also be how a server says that it has no such stream.
+fn no_stream() -> Failure {
+    Failure::new(Kind::UnknownMethod, "the upstream offers no GET stream")
+}
+
+/// Remembers what the client asked for, once it was answered.
+fn observed(
+    call: &Call,
+    session: &Session,
+    passed: Result<(Reply, Option<String>), Failure>,
+) -> Result<Reply, Failure> {
+    let (reply, _) = passed?;
+    if let (Ask::Message(message), true) = (&call.ask, reply.status.is_success())
+        && message.kind() == mcp::Kind::Request
+    {
+        session.upstream_state::<Passing>().remembered.observe(session, message);
+    }
+    Ok(reply)
+}
+
+/// One exchange with one upstream session: the reply, and the id that the server put on it.
+async fn pass<B: Backend>(
+    context: &Context,
+    runtime: &Arc<Runtime<B>>,
+    call: &Call,
+    session: Option<&Session>,
+    remote: &Remote,
+) -> Result<(Reply, Option<String>), Failure> {
+    let backend = runtime.endpoint_at(remote.endpoint);
+    let exchange = backend.relay(&call.ask, &call.headers, remote.id.as_deref());
     let mut reply = match &call.ask {
         Ask::Message(message) if message.kind() == mcp::Kind::Request => {
-            Guard::new(runtime, message, cancel(context, runtime, call, message, opened.cloned()))
-                .answer(exchange)
-                .await?
+            let guard = Guard::new(runtime, message, cancel(context, runtime, call, message, remote));
+            guard.answer(exchange).await?
         }
         Ask::Stream => guard::stream(exchange, runtime, context, session, None).await?,
         _ => guard::within(runtime, exchange).await?,
     };
+    // Visible ASCII by specification; a server that minted anything else has no session.
     let minted = reply.headers.remove(header::SESSION_ID);
-    if let (Ask::Message(message), Some(session), true) = (&call.ask, session, reply.status.is_success())
-        && message.method() == method::INITIALIZE
-    {
-        runtime.metrics.spoke(Era::Legacy);
-        // Visible ASCII by specification; a server that minted anything else has no session.
-        if let Some(minted) = minted.as_ref().and_then(|minted| HeaderValue::to_str(minted).ok()) {
-            let _ = session.upstream_state::<Relayed>().0.set((endpoint, minted.to_owned()));
-            let ours = HeaderValue::from_str(&session.id).expect("our ids are hexadecimal");
-            reply.headers.insert(header::SESSION_ID, ours);
-        }
-    }
-    Ok(reply)
+    let minted = minted.as_ref().and_then(|minted| HeaderValue::to_str(minted).ok()).map(str::to_owned);
+    Ok((reply, minted))
 }
 
 /// What to do when the time is over: a legacy server takes a closed connection for nothing, so it is told.
@@ -76,9 +174,9 @@ fn cancel<B: Backend>(
     runtime: &Arc<Runtime<B>>,
     call: &Call,
     message: &mcp::Message,
-    opened: Option<(usize, String)>,
+    remote: &Remote,
 ) -> Option<guard::OnTimeout> {
-    let (endpoint, id) = opened?;
+    let (endpoint, id) = (remote.endpoint, remote.id.clone()?);
     let note = guard::cancelled(message)?;
     let (tasks, runtime, headers) = (context.tasks.clone(), runtime.clone(), call.headers.clone());
     Some(Box::new(move || {

@@ -23,7 +23,7 @@ pub(super) async fn settled(reply: Reply, id: &[u8], era: Era) -> Result<Reply, 
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"application/json"));
     let bytes = match body {
-        Body::Messages(_) => return Ok(Reply { status, headers, body }),
+        Body::Messages(_) | Body::Events(_) => return Ok(Reply { status, headers, body }),
         Body::Bytes(_) if status.is_success() && !json => {
             let reply = Reply { status, headers, body };
             return if reply.is_event_stream() { Ok(reply) } else { Err(no_answer(status)) };

@@ -1,8 +1,8 @@
 //! A legacy session with a Streamable HTTP server.
 
-use super::{ACCEPT_BOTH, HttpServer, resume, says_session_lost};
+use super::{ACCEPT_BOTH, HttpServer, resume, unless_lost};
 use crate::{
-    call::{Body, EVENT_STREAM, JSON, Reply, read_all, read_messages, read_response},
+    call::{Body, EVENT_STREAM, JSON, Reply, read_messages, read_response},
     failure::{Failure, Kind},
     mcp::{Message, era, header as mcp_header, json, method, rpc},
 };
@@ -142,20 +142,24 @@ impl HttpLink {
             headers.insert(mcp_header::LAST_EVENT_ID, last);
         }
         let reply = self.0.server.reply(Method::GET, headers, Bytes::new()).await?;
-        match reply.status {
-            StatusCode::OK if reply.is_event_stream() => Ok(reply),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                Err(Failure::new(Kind::UnknownMethod, "the upstream offers no GET stream"))
+        if reply.status == StatusCode::OK && reply.is_event_stream() {
+            return Ok(reply);
+        }
+        let status = reply.status;
+        let none = || Failure::new(Kind::UnknownMethod, "the upstream offers no GET stream");
+        // A server without sessions has nothing to say beside answers, however it words that.
+        if status == StatusCode::METHOD_NOT_ALLOWED || (self.0.session.is_none() && status.is_client_error())
+        {
+            return Err(none());
+        }
+        match unless_lost(reply).await {
+            // A 404 may also say that there is no such stream; then the session is known.
+            Err(failure) if failure.kind == Kind::SessionLost => {
+                let ping = Message::parse(&rpc::request(b"\"o1-ping\"", method::PING, b"{}"))
+                    .expect("a request of our own is a message");
+                self.post(&ping).await.and(Err(none()))
             }
-            StatusCode::NOT_FOUND => Err(self.lost()),
-            status => {
-                if let (StatusCode::BAD_REQUEST, Body::Bytes(body)) = (status, reply.body)
-                    && says_session_lost(&read_all(body).await?)
-                {
-                    return Err(self.lost());
-                }
-                Err(Failure::new(Kind::Protocol, format!("the upstream answered GET with HTTP {status}")))
-            }
+            _ => Err(Failure::new(Kind::Protocol, format!("the upstream answered GET with HTTP {status}"))),
         }
     }
 
@@ -175,26 +179,15 @@ impl HttpLink {
         if self.0.session.is_none() {
             return Ok(reply);
         }
-        match (reply.status, reply.body) {
-            (StatusCode::NOT_FOUND, _) => Err(self.lost()),
-            (StatusCode::BAD_REQUEST, Body::Bytes(body)) => {
-                let body = read_all(body).await?;
-                if says_session_lost(&body) {
-                    return Err(self.lost());
-                }
-                Ok(Reply { status: reply.status, headers: reply.headers, body: Body::Full(body) })
+        unless_lost(reply).await.inspect_err(|failure| {
+            if failure.kind == Kind::SessionLost {
+                self.0.open.store(false, Ordering::Release);
             }
-            (status, body) => Ok(Reply { status, headers: reply.headers, body }),
-        }
+        })
     }
 
     fn headers(&self) -> HeaderMap {
         self.0.headers()
-    }
-
-    fn lost(&self) -> Failure {
-        self.0.open.store(false, Ordering::Release);
-        Failure::new(Kind::SessionLost, "the upstream no longer knows this session")
     }
 }
 

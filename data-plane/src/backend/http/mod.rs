@@ -6,7 +6,7 @@ mod resume;
 pub use link::HttpLink;
 
 use crate::{
-    call::{Ask, Body, JSON, Reply, read_response},
+    call::{Ask, Body, JSON, Reply, read_all, read_response},
     failure::{Failure, Kind},
     mcp::{Era, Message, era, header as mcp_header, json, method, rpc},
     plan::Upstream,
@@ -95,7 +95,7 @@ impl HttpServer {
         self.reply(Method::POST, headers, message.bytes().clone()).await
     }
 
-    /// A legacy exchange, bytes through.
+    /// A legacy exchange, bytes through. What the server refuses because it does not know `session` has not run.
     pub(super) async fn relay(
         &self,
         ask: &Ask,
@@ -104,7 +104,9 @@ impl HttpServer {
     ) -> Result<Reply, Failure> {
         let mut headers = forwarded(headers);
         headers.remove(mcp_header::SESSION_ID);
-        if let Some(session) = session.and_then(|session| HeaderValue::from_str(session).ok()) {
+        let named = session.and_then(|session| HeaderValue::from_str(session).ok());
+        let is_named = named.is_some();
+        if let Some(session) = named {
             headers.insert(mcp_header::SESSION_ID, session);
         }
         let (verb, body) = match ask {
@@ -112,7 +114,8 @@ impl HttpServer {
             Ask::Stream => (Method::GET, Bytes::new()),
             Ask::End => (Method::DELETE, Bytes::new()),
         };
-        self.reply(verb, headers, body).await
+        let reply = self.reply(verb, headers, body).await?;
+        if is_named { unless_lost(reply).await } else { Ok(reply) }
     }
 
     pub(super) async fn discover(&self) -> Result<Message, Failure> {
@@ -324,6 +327,22 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 fn returned(name: &HeaderName) -> bool {
     matches!(name.as_str(), "content-type" | "cache-control" | "x-accel-buffering" | "retry-after" | "allow")
         || name.as_str().starts_with("mcp-")
+}
+
+/// A reply, unless it says that the session which the request named is gone.
+async fn unless_lost(reply: Reply) -> Result<Reply, Failure> {
+    let lost = || Failure::new(Kind::SessionLost, "the upstream no longer knows this session");
+    match (reply.status, reply.body) {
+        (StatusCode::NOT_FOUND, _) => Err(lost()),
+        (StatusCode::BAD_REQUEST, Body::Bytes(body)) => {
+            let body = read_all(body).await?;
+            if says_session_lost(&body) {
+                return Err(lost());
+            }
+            Ok(Reply { status: reply.status, headers: reply.headers, body: Body::Full(body) })
+        }
+        (status, body) => Ok(Reply { status, headers: reply.headers, body }),
+    }
 }
 
 /// True when the body of a 400 says that our session is gone: server-everything answers that instead of 404, a

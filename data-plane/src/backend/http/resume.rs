@@ -85,21 +85,25 @@ impl Stream {
 
     /// Connects again after the last event seen, if the server gave its events ids.
     async fn take_up(&mut self, error: Option<BoxError>) -> Result<(), Failure> {
-        let ended = || {
+        let ended = |because: Option<BoxError>| {
             let failure =
                 Failure::new(Kind::Unreachable, "the upstream ended its answer early; the call may have run");
-            match error {
+            match because {
                 Some(error) => failure.because(error),
                 None => failure,
             }
         };
         let Some(last) = self.last.clone().filter(|_| self.fruitless < ATTEMPTS_MAX) else {
-            return Err(ended());
+            return Err(ended(error));
         };
         self.fruitless += 1;
         tokio::time::sleep(self.retry).await;
-        let reply = self.link.get(Some(&last)).await?;
-        let crate::call::Body::Bytes(body) = reply.body else { return Err(ended()) };
+        let reply = self.link.get(Some(&last)).await.map_err(|failure| match failure.kind {
+            // Before it was lost, the session took the request.
+            Kind::SessionLost => ended(Some(failure.into())),
+            _ => failure,
+        })?;
+        let crate::call::Body::Bytes(body) = reply.body else { return Err(ended(error)) };
         self.body = body;
         self.reader = sse::Reader::new(MESSAGE_MAX);
         Ok(())

@@ -303,7 +303,7 @@ pub(super) async fn open<B: Backend>(
     let bytes = match body {
         Body::Bytes(body) => read_up_to(body, REFUSAL_MAX).await.unwrap_or_default(),
         Body::Full(bytes) => bytes,
-        Body::Empty | Body::Messages(_) => bytes::Bytes::new(),
+        Body::Empty | Body::Messages(_) | Body::Events(_) => bytes::Bytes::new(),
     };
     let answer = Message::parse(&bytes).ok().filter(|answer| answer.kind() == mcp::Kind::Response);
     let legacy =
