@@ -24,6 +24,8 @@ from fixture_offers import (
     TEMPLATE,
     TOOLS,
     answers,
+    asked_form,
+    before,
     form,
     prompt_messages,
     resource_contents,
@@ -69,8 +71,11 @@ class Fixture:
         extra = [DYNAMIC_PROMPT] if self.extra_prompt else []
         return t.ListPromptsResult(prompts=[*PROMPTS.values(), *extra])
 
-    async def get_prompt(self, _ctx, params):
-        if params.name == "test_input_required_result_prompt":
+    async def get_prompt(self, ctx, params):
+        if params.name == "test_input_required_result_prompt" and before(ctx):
+            answer = await asked_form(ctx, "What context should the prompt use?", user_context={"type": "string"})
+            content = [text(f"Use this context: {said(answer, 'user_context')}")]
+        elif params.name == "test_input_required_result_prompt":
             given = answers(params, "user_context")
             if not given:
                 request = form("What context should the prompt use?", context={"type": "string"})

@@ -10,6 +10,7 @@ import zlib
 import mcp_types as t
 from mcp.server.subscriptions import PromptsListChanged, ResourceUpdated, ToolsListChanged
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
 
 MODERN = "2026-07-28"
 PAUSE = 0.05
@@ -77,6 +78,28 @@ def said(answer: t.ElicitResult, key: str) -> str:
 
 def capabilities(ctx) -> t.ClientCapabilities:
     return ctx.session.client_capabilities or t.ClientCapabilities()
+
+
+# --- a server from before 2026-07-28 asks in the middle of a call --------------------------------------------------
+
+
+def before(ctx) -> bool:
+    return ctx.protocol_version != MODERN
+
+
+async def asked_form(ctx, message: str, **properties) -> t.ElicitResult:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return await ctx.session.elicit_form(message, schema, ctx.request_id)
+
+
+async def asked_model(ctx, question: str, max_tokens: int):
+    message = t.SamplingMessage(role="user", content=text(question))
+    return await ctx.session.create_message([message], max_tokens=max_tokens, related_request_id=ctx.request_id)
+
+
+async def asked_roots(ctx) -> t.ListRootsResult:
+    about = ServerMessageMetadata(related_request_id=ctx.request_id)
+    return await ctx.session.send_request(t.ListRootsRequest(), t.ListRootsResult, metadata=about)
 
 
 # --- tools: each takes (fixture, ctx, params) --------------------------------------------------------------------
@@ -262,6 +285,9 @@ async def test_missing_capability(_fixture, ctx, _params):
 @tool("Streams, then needs an answer.")
 async def test_streaming_elicitation(_fixture, ctx, params):
     await ctx.session.report_progress(1, 2, "asking")
+    if before(ctx):
+        answer = await asked_form(ctx, "What is the answer?", answer={"type": "string"})
+        return done(f"Answered: {said(answer, 'answer')}")
     if given := answers(params, "answer"):
         return done(f"Answered: {said(given[0], 'answer')}")
     return t.InputRequiredResult(input_requests={"answer": form("What is the answer?", answer={"type": "string"})})
@@ -341,21 +367,28 @@ NAME = {"type": "string"}
 
 
 @tool("Asks for a name, in the result.")
-async def test_input_required_result_elicitation(_fixture, _ctx, params):
+async def test_input_required_result_elicitation(_fixture, ctx, params):
+    if before(ctx):
+        return done(f"Hello, {said(await asked_form(ctx, 'What is your name?', user_name=NAME), 'user_name')}!")
     if (given := answers(params, "user_name")) and isinstance(given[0], t.ElicitResult):
         return done(f"Hello, {said(given[0], 'name')}!")
     return t.InputRequiredResult(input_requests={"user_name": form("What is your name?", name=NAME)})
 
 
 @tool("Asks the model, in the result.")
-async def test_input_required_result_sampling(_fixture, _ctx, params):
+async def test_input_required_result_sampling(_fixture, ctx, params):
+    if before(ctx):
+        answer = await asked_model(ctx, "What is the capital of France?", 100)
+        return done(getattr(answer.content, "text", "no text"))
     if given := answers(params, "capital_question"):
         return done(getattr(given[0].content, "text", "no text"))
     return t.InputRequiredResult(input_requests={"capital_question": sample("What is the capital of France?", 100)})
 
 
 @tool("Asks for the roots, in the result.")
-async def test_input_required_result_list_roots(_fixture, _ctx, params):
+async def test_input_required_result_list_roots(_fixture, ctx, params):
+    if before(ctx):
+        return done("Roots: " + ", ".join(str(root.uri) for root in (await asked_roots(ctx)).roots))
     if given := answers(params, "client_roots"):
         return done("Roots: " + ", ".join(str(root.uri) for root in given[0].roots))
     return t.InputRequiredResult(input_requests={"client_roots": t.ListRootsRequest()})
@@ -369,17 +402,28 @@ async def confirmed(params, state: str):
 
 
 @tool("Asks, and wants its state back.")
-async def test_input_required_result_request_state(_fixture, _ctx, params):
+async def test_input_required_result_request_state(_fixture, ctx, params):
+    if before(ctx):
+        return done(f"state-ok {said(await asked_form(ctx, 'Please confirm', ok={'type': 'boolean'}), 'ok')}")
     return await confirmed(params, "confirming")
 
 
 @tool("Asks, and refuses a state that was changed on the way.")
-async def test_input_required_result_tampered_state(_fixture, _ctx, params):
+async def test_input_required_result_tampered_state(_fixture, ctx, params):
+    if before(ctx):
+        return done(f"state-ok {said(await asked_form(ctx, 'Please confirm', ok={'type': 'boolean'}), 'ok')}")
     return await confirmed(params, "sealed")
 
 
 @tool("Asks three things at once.")
-async def test_input_required_result_multiple_inputs(_fixture, _ctx, params):
+async def test_input_required_result_multiple_inputs(_fixture, ctx, params):
+    if before(ctx):
+        name, _greeting, _roots = await asyncio.gather(
+            asked_form(ctx, "What is your name?", user_name=NAME),
+            asked_model(ctx, "Generate a greeting", 50),
+            asked_roots(ctx),
+        )
+        return done(f"Hello, {said(name, 'user_name')}!")
     if params.request_state == "all" and (given := answers(params, "user_name", "greeting", "client_roots")):
         return done(f"Hello, {said(given[0], 'name')}!")
     requests = {
@@ -391,7 +435,11 @@ async def test_input_required_result_multiple_inputs(_fixture, _ctx, params):
 
 
 @tool("Asks twice.")
-async def test_input_required_result_multi_round(_fixture, _ctx, params):
+async def test_input_required_result_multi_round(_fixture, ctx, params):
+    if before(ctx):
+        name = await asked_form(ctx, "Step 1: What is your name?", step1=NAME)
+        color = await asked_form(ctx, "Step 2: What is your favorite color?", step2={"type": "string"})
+        return done(f"{said(name, 'step1')} likes {said(color, 'step2')}.")
     if (params.request_state or "").startswith("step2 ") and (given := answers(params, "step2")):
         return done(f"{params.request_state[6:]} likes {said(given[0], 'color')}.")
     if params.request_state == "step1" and (given := answers(params, "step1")):
@@ -403,6 +451,13 @@ async def test_input_required_result_multi_round(_fixture, _ctx, params):
 
 @tool("Asks only what the client can answer.")
 async def test_input_required_result_capabilities(_fixture, ctx, params):
+    if before(ctx):
+        can = capabilities(ctx)
+        if can.elicitation is not None:
+            await asked_form(ctx, "What is your name?", user_name=NAME)
+        if can.sampling is not None:
+            await asked_model(ctx, "Generate a greeting", 50)
+        return done("Asked what the client can answer.")
     if params.input_responses:
         return done("Answered.")
     can, requests = capabilities(ctx), {}

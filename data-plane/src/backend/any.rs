@@ -233,6 +233,10 @@ impl Link for AnyLink {
         }
     }
 
+    fn one_at_a_time(&self) -> bool {
+        matches!(self, Self::Stdio(link) if link.own)
+    }
+
     fn is_open(&self) -> bool {
         match self {
             Self::Http(link) => link.is_open(),

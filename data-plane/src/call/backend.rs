@@ -92,6 +92,12 @@ pub trait Link: Clone + Send + Sync + 'static {
     /// What the server says beside answers.
     fn stream(&self) -> impl Future<Output = Result<Reply, Failure>> + Send;
 
+    /// True when a request of the server, which comes by [`Link::stream`], can only be told to belong to a call
+    /// while that call is the only one. Where this is false it comes with the answer of its call.
+    fn one_at_a_time(&self) -> bool {
+        false
+    }
+
     /// False when the session is known to be over.
     fn is_open(&self) -> bool;
 

@@ -30,3 +30,5 @@ pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// On results: who answers.
 pub const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// What the keys of the modern envelope, and everything else the specification itself puts into `_meta`, begin with.
+pub const META_RESERVED: &str = "io.modelcontextprotocol/";

@@ -175,6 +175,37 @@ fn removals(text: &[u8], start: usize, parts: impl Iterator<Item = (usize, bool)
     (edits, kept)
 }
 
+/// The object at `object` with only the members that `keep` admits, values as they were spelled.
+///
+/// # Errors
+/// The range holds no object.
+pub fn filtered(text: &[u8], object: &Span, keep: impl Fn(&str) -> bool) -> Result<Vec<u8>, Malformed> {
+    let mut out = vec![b'{'];
+    for (key, value) in members(text, object)? {
+        if keep(&key) {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            out.extend_from_slice(&quote(&key));
+            out.push(b':');
+            out.extend_from_slice(slice(text, &value)?);
+        }
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+/// The edit that puts members in front of those of the object at `object`. `members` is raw JSON: `"a":1,"b":2`.
+///
+/// # Errors
+/// The range holds no object.
+pub fn inserted(text: &[u8], object: &Span, members: &str) -> Result<(Span, Vec<u8>), Malformed> {
+    let inside = slice(text, object)?;
+    let rest = inside.strip_prefix(b"{").ok_or_else(|| Malformed("not an object".to_owned()))?;
+    let comma = if rest.trim_ascii_start().first() == Some(&b'}') { "" } else { "," };
+    Ok((object.start + 1..object.start + 1, format!("{members}{comma}").into_bytes()))
+}
+
 /// The range of `raw` inside `text`, which it was borrowed from.
 pub(super) fn span(text: &[u8], raw: &RawValue) -> Span {
     let start = raw.get().as_ptr().addr() - text.as_ptr().addr();

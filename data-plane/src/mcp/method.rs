@@ -25,6 +25,11 @@ pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
 pub const RESOURCES_UPDATED: &str = "notifications/resources/updated";
 pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
 
+pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+pub const ELICIT: &str = "elicitation/create";
+pub const SAMPLE: &str = "sampling/createMessage";
+pub const ROOTS_LIST: &str = "roots/list";
+
 /// Which member of `params` the `Mcp-Name` header of a modern request repeats (2026-07-28, Streamable HTTP).
 #[must_use]
 pub fn named_by(method: &str) -> Option<&'static str> {

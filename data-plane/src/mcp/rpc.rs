@@ -12,6 +12,8 @@ pub const INTERNAL: i32 = -32603;
 pub const SERVER: i32 = -32000;
 /// Legacy: resource not found.
 pub const RESOURCE_NOT_FOUND: i32 = -32002;
+/// 2025-11-25: the user has to visit a URL first.
+pub const URL_ELICITATION_REQUIRED: i32 = -32042;
 pub const HEADER_MISMATCH: i32 = -32020;
 pub const MISSING_CAPABILITY: i32 = -32021;
 pub const UNSUPPORTED_VERSION: i32 = -32022;

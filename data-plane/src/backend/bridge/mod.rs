@@ -4,6 +4,7 @@
 //! Owns the verdict on the endpoint's eras. It must never change an exchange that needs no translation, and never
 //! take an outage for a verdict.
 
+mod onto_legacy;
 mod onto_modern;
 mod params;
 mod unseen;
@@ -20,21 +21,24 @@ use crate::{
 };
 use http::{HeaderMap, StatusCode, header};
 use o1_process::Tasks;
+use onto_legacy::OntoLegacy;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::time::Instant;
 use verdict::{Answer, Observation, Verdict};
 
 /// Makes bridges.
-pub struct Bridges<C> {
+pub struct Bridges<C: Connect> {
     native: C,
     tasks: Tasks,
+    onto_legacy: onto_legacy::Shared<C::Backend>,
 }
 
 impl Bridges<super::any::Backends> {
     /// Makes bridges whose processes and connections belong to `context`.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        Self { native: super::any::Backends::new(context), tasks: context.tasks.clone() }
+        let onto_legacy = onto_legacy::Shared::new(context);
+        Self { native: super::any::Backends::new(context), onto_legacy, tasks: context.tasks.clone() }
     }
 }
 
@@ -43,13 +47,14 @@ impl<C: Connect> Connect for Bridges<C> {
 
     fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Self::Backend {
         let ground = onto_modern::Ground::new(upstream, endpoint, &self.tasks);
-        Bridge::new(self.native.backend(upstream, endpoint), ground)
+        Bridge::new(self.native.backend(upstream, endpoint), upstream, ground, &self.onto_legacy)
     }
 }
 
 /// An endpoint in both eras.
-pub struct Bridge<B> {
+pub struct Bridge<B: Backend> {
     native: Arc<B>,
+    onto_legacy: OntoLegacy<B>,
     verdict: RwLock<Verdict>,
     /// Who asks about an era, one question for all who want to know.
     asking: [Joint<Asked>; 2],
@@ -76,8 +81,15 @@ pub enum Link<B: Backend> {
 const REFUSAL_MAX: usize = 64 << 10;
 
 impl<B: Backend> Bridge<B> {
-    fn new(native: B, ground: onto_modern::Ground) -> Self {
-        Self { native: Arc::new(native), verdict: RwLock::default(), asking: Default::default(), ground }
+    fn new(
+        native: B,
+        upstream: &Upstream,
+        ground: onto_modern::Ground,
+        shared: &onto_legacy::Shared<B>,
+    ) -> Self {
+        let native = Arc::new(native);
+        let onto_legacy = OntoLegacy::new(native.clone(), upstream.key, shared);
+        Self { native, onto_legacy, verdict: RwLock::default(), asking: Default::default(), ground }
     }
 
     fn known(&self, era: Era) -> Answer {
@@ -109,6 +121,21 @@ impl<B: Backend> Bridge<B> {
             })
             .await?;
         Ok(asked.speaks)
+    }
+
+    /// A modern message to a server that sees nothing of its headers.
+    async fn onto_legacy(
+        &self,
+        message: &Message,
+        headers: &HeaderMap,
+        principal: &Principal,
+    ) -> Result<Reply, Failure> {
+        if let Some(refusal) = unseen::refusal(&self.ground.tools, message, headers) {
+            return Ok(refusal);
+        }
+        let reply =
+            self.onto_legacy.ask(message, principal).await.inspect_err(|failure| self.note(failure))?;
+        Ok(unseen::learned(&self.ground.tools, message, reply))
     }
 
     /// Whether a server that was taken for a modern one turns out not to be one.
@@ -149,11 +176,9 @@ impl<B: Backend> Backend for Bridge<B> {
                 onto_modern::Link::open(self.native.clone(), &self.ground, initialize).await?,
             ));
         }
-        let neither =
-            Failure::new(Kind::Protocol, "the upstream answers as no MCP server of a known revision does");
         Err(match refusal {
-            Some(refusal) => neither.because(refusal),
-            None => neither,
+            Some(refusal) => neither().because(refusal),
+            None => neither(),
         })
     }
 
@@ -164,7 +189,16 @@ impl<B: Backend> Backend for Bridge<B> {
         principal: &Principal,
     ) -> Result<Reply, Failure> {
         if !self.speaks(Era::Modern).await? {
-            return Err(legacy_only());
+            match self.onto_legacy(message, headers, principal).await {
+                // It learned the era since: ask again.
+                Err(failure) if failure.kind == Kind::WrongEra => {
+                    self.observe(Observation::Speaks(Era::Legacy, false));
+                    if !self.speaks(Era::Modern).await? {
+                        return Err(neither().because(failure));
+                    }
+                }
+                answered => return answered,
+            }
         }
         let unseen = !self.ground.headers;
         if unseen && let Some(refusal) = unseen::refusal(&self.ground.tools, message, headers) {
@@ -176,14 +210,14 @@ impl<B: Backend> Backend for Bridge<B> {
         let (reply, foreign) = refused_as_foreign(reply).await?;
         // What was refused because of its era has not run.
         if foreign && self.is_contradicted().await {
-            return Err(legacy_only());
+            return self.onto_legacy(message, headers, principal).await;
         }
         Ok(reply)
     }
 
     async fn discover(&self) -> Result<Message, Failure> {
         if self.known(Era::Modern) == Answer::Known(false) {
-            return Err(legacy_only());
+            return self.onto_legacy.discover().await;
         }
         match self.native.discover().await {
             Ok(answer) => {
@@ -192,7 +226,7 @@ impl<B: Backend> Backend for Bridge<B> {
             }
             Err(failure) if failure.kind == Kind::WrongEra => {
                 self.observe(Observation::Speaks(Era::Modern, false));
-                Err(legacy_only())
+                self.onto_legacy.discover().await
             }
             Err(failure) => {
                 self.note(&failure);
@@ -249,6 +283,7 @@ impl<B: Backend> Backend for Bridge<B> {
     }
 
     async fn stop(&self) {
+        self.onto_legacy.stop().await;
         self.native.stop().await;
     }
 }
@@ -306,8 +341,8 @@ impl<B: Backend> call::Link for Link<B> {
     }
 }
 
-fn legacy_only() -> Failure {
-    Failure::new(Kind::WrongEra, "the upstream does not speak revision 2026-07-28")
+fn neither() -> Failure {
+    Failure::new(Kind::Protocol, "the upstream answers as no MCP server of a known revision does")
 }
 
 /// Whether a reply to a modern request is how servers of the other era refuse one: a 400 or 404 that is no
