@@ -234,7 +234,7 @@ impl Link for AnyLink {
     }
 
     fn one_at_a_time(&self) -> bool {
-        matches!(self, Self::Stdio(link) if link.own)
+        matches!(self, Self::Channel(part) if part.is_whole())
     }
 
     fn is_open(&self) -> bool {

@@ -46,6 +46,11 @@ impl Part {
         &self.0.conversation
     }
 
+    /// True when the channel serves this session alone.
+    pub(in crate::backend) fn is_whole(&self) -> bool {
+        self.0.member.is_none()
+    }
+
     pub(in crate::backend) async fn ask(&self, message: &Message) -> Result<Reply, Failure> {
         match (self.0.member, message.method()) {
             (Some(member), method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE) => {

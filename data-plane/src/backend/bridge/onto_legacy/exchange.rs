@@ -315,9 +315,9 @@ async fn answers(reply: Reply) -> Messages {
         return read_messages(reply);
     }
     let bytes = match reply.body {
+        Body::Messages(_) | Body::Events(_) => return read_messages(reply),
         Body::Bytes(body) => read_up_to(body, REFUSAL_MAX).await.unwrap_or_default(),
         Body::Full(bytes) => bytes,
-        Body::Messages(messages) => return messages,
         Body::Empty => bytes::Bytes::new(),
     };
     match Message::parse(&bytes) {
