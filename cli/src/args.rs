@@ -77,6 +77,18 @@ pub enum Command {
     Status(Status),
     /// The nodes: who runs what, who refused what and why
     Nodes(Nodes),
+    /// The tools a node offers: names, owners, and what is hidden and why
+    Tools(Tools),
+    /// Who serves a tool and under which name, or why nobody does
+    Explain(Explain),
+    /// What the processes of an upstream wrote to stderr
+    Logs(Logs),
+    /// Tokens that clients show
+    Token {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Token,
+    },
     /// Work with configuration files
     Config {
         /// What to do with them.
@@ -148,6 +160,124 @@ pub struct Status {
 /// `o1ctl nodes`.
 #[derive(Debug, clap::Args)]
 pub struct Nodes {
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where a question is asked.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// On the route of this virtual server, /mcp/NAME [default: /mcp]
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// As this node sees it [default: the connected node whose id comes first]
+    #[arg(long, value_name = "ID")]
+    pub node: Option<String>,
+}
+
+impl Place {
+    /// The virtual server; empty: `/mcp`.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        self.server.as_deref().unwrap_or_default()
+    }
+
+    /// The node; empty: any.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.node.as_deref().unwrap_or_default()
+    }
+}
+
+/// `o1ctl tools`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  o1ctl tools                          what clients of /mcp see
+  o1ctl tools --server coding --all    a virtual server, and what it hides
+  o1ctl tools --json | jq -r '.tools[].name'
+
+The exit code is 1 when an upstream of the route could not be listed the last time.")]
+pub struct Tools {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Hidden ones too, each with its reason
+    #[arg(long)]
+    pub all: bool,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `o1ctl explain`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  o1ctl explain weather__forecast
+  o1ctl explain write_file --server coding      by the upstream's own name
+  o1ctl explain write_file --principal ci       for the token named ci
+
+The exit code is 0 when clients can call it, 1 when they cannot.")]
+pub struct Explain {
+    /// The tool: the name that clients use, its upstream's name for it, or UPSTREAM__NAME
+    pub tool: String,
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// For the static token of this name [default: somebody who may use everything]
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `o1ctl logs`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  o1ctl logs files                 the last lines of every node
+  o1ctl logs files --follow        and the next ones, until Ctrl-C
+  o1ctl logs files --node n1 --tail 200
+
+Only processes that nodes start have a log here; servers behind a URL keep their own.")]
+pub struct Logs {
+    /// The upstream
+    pub upstream: String,
+    /// New lines too, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// The most lines of the past, of each node; nodes keep 200
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub tail: u32,
+    /// Of this node [default: of every connected node]
+    #[arg(long, value_name = "ID")]
+    pub node: Option<String>,
+    /// For programs: one object in each line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `o1ctl token …`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a random token, and the line that makes it count; needs no control plane
+    New(NewToken),
+}
+
+/// `o1ctl token new`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+The token is shown once and kept nowhere: the configuration gets its hash.
+
+Example:
+  o1ctl token new --name ci")]
+pub struct NewToken {
+    /// Whose it is; sessions belong to the name
+    #[arg(long, value_name = "NAME", default_value = "client")]
+    pub name: String,
     /// For programs
     #[arg(long)]
     pub json: bool,

@@ -11,6 +11,7 @@ pub mod args;
 mod client;
 mod commands;
 mod connect;
+pub mod inspect;
 pub mod model;
 pub mod output;
 pub mod report;
@@ -20,7 +21,7 @@ mod verdict;
 
 pub use terminal::{Colour, Terminal};
 
-use args::{Args, Command, Config};
+use args::{Args, Command, Config, Token};
 use report::{Error, Exit};
 use std::ffi::OsString;
 
@@ -64,6 +65,12 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
             }
             Command::Status(status) => commands::status::run(global, status, terminal).await,
             Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
+            Command::Tools(tools) => commands::tools::run(global, tools, terminal).await,
+            Command::Explain(explain) => commands::explain::run(global, explain, terminal).await,
+            Command::Logs(logs) => {
+                commands::logs::run(global, logs, terminal, Box::pin(o1_process::signal::terminate())).await
+            }
+            Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
             Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
             Command::SampleServer(sample) => sample::run(sample, terminal).await,
             Command::Tether(_) => unreachable!("handled above, before there is a runtime"),

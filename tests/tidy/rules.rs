@@ -95,7 +95,7 @@ pub const RULES: &[Rule] = &[
                 "control-plane/src/api/",
                 "control-plane/tests/",
                 "data-plane/src/control/",
-                "cli/src/client.rs",
+                "cli/src/client/",
             ];
             let group = |at: usize| {
                 source.code[..at].rfind("o1_proto::").is_some_and(|from| !source.code[from..at].contains(';'))

@@ -1,7 +1,11 @@
 //! One module for each command.
 
 pub mod check;
+pub mod explain;
+pub mod logs;
 pub mod nodes;
 pub mod status;
+pub mod token;
+pub mod tools;
 pub mod up;
 pub mod watch;

@@ -1,13 +1,16 @@
 //! Values → what people and programs read. Everything here is a plain function of its arguments: the time, the
 //! time zone and the width are given, nothing is asked of the machine.
 
+pub mod explain;
 pub mod json;
+pub mod logs;
 pub mod nodes;
 pub mod page;
 pub mod problems;
 pub mod span;
 pub mod status;
 pub mod table;
+pub mod tools;
 
 #[cfg(test)]
 pub(crate) mod tests;

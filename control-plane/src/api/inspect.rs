@@ -149,7 +149,7 @@ fn status(failure: &QueryFailure, node_id: &str) -> Status {
     match failure.reason() {
         QueryFailureReason::NotFound => Status::not_found(message),
         QueryFailureReason::Busy => Status::resource_exhausted(message),
-        QueryFailureReason::Unsupported => Status::unimplemented(message),
+        QueryFailureReason::Unsupported => Status::failed_precondition(message),
         QueryFailureReason::Gone => Status::unavailable(message),
         QueryFailureReason::Timeout => Status::deadline_exceeded(message),
         QueryFailureReason::Unspecified => Status::unknown(message),

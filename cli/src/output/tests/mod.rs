@@ -1,5 +1,6 @@
 //! A fleet to show.
 
+mod inspect;
 mod json;
 mod nodes;
 mod status;

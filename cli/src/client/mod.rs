@@ -1,6 +1,10 @@
 //! Asks a control plane, and turns its messages into `model` right here: the only module that knows generated
 //! types.
 
+mod inspect;
+
+pub use inspect::Tail;
+
 use crate::{
     connect::{self, Failure, Link, Target},
     model,
@@ -24,6 +28,7 @@ const PAGES: usize = 500;
 pub struct Client {
     link: Link,
     status: wire::status_service_client::StatusServiceClient<Link>,
+    inspect: wire::inspect_service_client::InspectServiceClient<Link>,
 }
 
 impl Client {
@@ -35,7 +40,9 @@ impl Client {
         let link = connect::open(target, limit).await?;
         let status = wire::status_service_client::StatusServiceClient::new(link.clone())
             .max_decoding_message_size(ANSWER_BYTES);
-        Ok(Self { link, status })
+        let inspect = wire::inspect_service_client::InspectServiceClient::new(link.clone())
+            .max_decoding_message_size(ANSWER_BYTES);
+        Ok(Self { link, status, inspect })
     }
 
     /// The fleet now.
