@@ -19,6 +19,7 @@ pub mod call;
 pub mod context;
 pub mod current;
 pub mod failure;
+pub mod handle;
 pub mod inventory;
 pub mod joint;
 pub mod logs;

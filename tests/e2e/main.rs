@@ -11,6 +11,8 @@ mod faults;
 #[cfg(test)]
 mod garbage;
 #[cfg(test)]
+mod handles;
+#[cfg(test)]
 mod headers;
 #[cfg(test)]
 mod nodes;

@@ -188,7 +188,7 @@ pub fn modern(method: &str, params: &str) -> (Vec<(String, String)>, String) {
         JSON.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
     headers.push(("mcp-protocol-version".to_owned(), MODERN.to_owned()));
     headers.push(("mcp-method".to_owned(), method.to_owned()));
-    if let Some(name) = parsed["name"].as_str().or_else(|| parsed["uri"].as_str()) {
+    if let Some(name) = ["name", "uri", "taskId"].iter().find_map(|key| parsed[key].as_str()) {
         headers.push(("mcp-name".to_owned(), name.to_owned()));
     }
     let comma = if parsed.as_object().is_some_and(serde_json::Map::is_empty) { "" } else { "," };

@@ -21,11 +21,12 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 14] = [
+const LEAVES: [&str; 15] = [
     "plan",
     "current",
     "call",
     "failure",
+    "handle",
     "inventory",
     "context",
     "logs",

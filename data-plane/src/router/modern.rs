@@ -8,8 +8,12 @@ use super::{
 use crate::{
     call::{Ask, Call, Reply, Upstreams},
     failure::{Failure, Kind},
+    handle::Handle,
     mcp::{self, Message, header, method, rpc},
+    plan::Upstream,
+    seal::Purpose,
 };
+use std::sync::Arc;
 
 impl<N: Upstreams> Router<N> {
     pub(super) async fn modern(&self, call: Call) -> Result<Reply, Failure> {
@@ -37,6 +41,9 @@ impl<N: Upstreams> Router<N> {
             removed if method::REMOVED.contains(&removed) => {
                 return Err(Failure::new(Kind::UnknownMethod, format!("Method not found: {removed}")));
             }
+            tasks if tasks.starts_with("tasks/") => {
+                Target::One(self.owner_of_task(&call, &message)?, message.clone())
+            }
             _ => Target::One(only(&call, &message)?, message.clone()),
         };
         match target {
@@ -51,6 +58,15 @@ impl<N: Upstreams> Router<N> {
                 })
             }
         }
+    }
+
+    /// The upstream that runs a task: its sealed id says so.
+    fn owner_of_task(&self, call: &Call, message: &Message) -> Result<Arc<Upstream>, Failure> {
+        let token = text_at(message, &["taskId"])?;
+        Handle::open(&self.context.keyring, Purpose::Task, &call.principal, &token)
+            .and_then(|found| call.plan.upstream(&found.upstream).cloned())
+            .filter(|upstream| call.principal.access.upstream(upstream))
+            .ok_or_else(|| Failure::new(Kind::InvalidParams, "unknown or expired `taskId`"))
     }
 
     async fn discover(&self, call: &Call, message: &Message) -> Result<Reply, Failure> {

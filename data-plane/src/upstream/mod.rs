@@ -5,6 +5,7 @@
 //! the server is known not to have seen it.
 
 mod guard;
+mod handles;
 mod inspect;
 mod linked;
 mod messages;
@@ -50,25 +51,29 @@ impl<C: Connect> Upstream<C> {
         runtime: &Arc<Runtime<C::Backend>>,
     ) -> Result<Reply, Failure> {
         use crate::call::Backend as _;
-        let backend = runtime.endpoint();
+        let handles::Opened { message, headers, endpoint, sealer } =
+            handles::open(&self.context, call, message, &runtime.upstream)?;
+        let message = &message;
+        let at = endpoint.unwrap_or_else(|| runtime.pick());
+        let backend = runtime.endpoint_at(at);
         if message.kind() != mcp::Kind::Request {
-            return guard::within(runtime, backend.ask(message, &call.headers, &call.principal)).await;
+            return guard::within(runtime, backend.ask(message, &headers, &call.principal)).await;
         }
+        let exchange = async {
+            let mut reply = backend.ask(message, &headers, &call.principal).await?;
+            if matches!(call.route, Route::Server(_)) && message.method() != method::LISTEN {
+                reply = settle::settled(reply, message.id().unwrap_or_default(), Era::Modern).await?;
+            }
+            match sealer {
+                Some(sealer) => sealer.seal(reply, at).await,
+                None => Ok(reply),
+            }
+        };
         if message.method() == method::LISTEN {
-            let (exchange, farewell) =
-                (backend.ask(message, &call.headers, &call.principal), guard::listen_farewell(message));
+            let farewell = guard::listen_farewell(message);
             return guard::stream(exchange, runtime, &self.context, None, farewell).await;
         }
         let guard = guard::Guard::new(runtime, message, None);
-        let exchange = async {
-            let reply = backend.ask(message, &call.headers, &call.principal).await?;
-            match &call.route {
-                Route::One(_) => Ok(reply),
-                Route::Server(_) => {
-                    settle::settled(reply, message.id().unwrap_or_default(), Era::Modern).await
-                }
-            }
-        };
         guard.answer(exchange).await.inspect(|reply| {
             if reply.status.is_success() {
                 runtime.metrics.spoke(Era::Modern);
