@@ -66,13 +66,13 @@ pub fn endpoint_id(endpoint: &Endpoint) -> EndpointId {
             }
         }
     }
-    first(hasher)
+    first(&hasher)
 }
 
 /// What a `requestState` is good for.
 #[must_use]
 pub fn subject(method: &str, name: &str) -> [u8; 16] {
-    first(blake3::Hasher::new().update(method.as_bytes()).update(b"\0").update(name.as_bytes()).clone())
+    first(blake3::Hasher::new().update(method.as_bytes()).update(b"\0").update(name.as_bytes()))
 }
 
 /// The place of an endpoint among those of its upstream.
@@ -81,7 +81,7 @@ pub fn place(upstream: &Upstream, id: &EndpointId) -> Option<usize> {
     upstream.primary.iter().position(|endpoint| endpoint_id(endpoint) == *id)
 }
 
-fn first<const N: usize>(hasher: blake3::Hasher) -> [u8; N] {
+fn first<const N: usize>(hasher: &blake3::Hasher) -> [u8; N] {
     *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
