@@ -15,6 +15,8 @@ mod handles;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
+mod legacy_servers;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod reload;

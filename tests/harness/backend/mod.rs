@@ -106,6 +106,8 @@ struct State {
     /// By method, or by method and name: `tools/call echo`.
     answers: BTreeMap<String, Answer>,
     received: Vec<Received>,
+    /// It gives its clients no session ids and asks for none.
+    sessionless: bool,
     sessions: BTreeSet<String>,
     minted: u64,
     /// Answers whose caller went before their end.
@@ -174,6 +176,7 @@ impl Backend {
             tools: BTreeMap::new(),
             answers: BTreeMap::new(),
             received: Vec::new(),
+            sessionless: false,
             sessions: BTreeSet::new(),
             minted: 0,
             cut: 0,
@@ -245,6 +248,11 @@ impl Backend {
     /// Answers go out as event streams from now on.
     pub fn answer_by_sse(&self) {
         self.shared.state().sse = true;
+    }
+
+    /// Serves legacy clients without session ids from now on, as servers without state do.
+    pub fn give_no_sessions(&self) {
+        self.shared.state().sessionless = true;
     }
 
     /// Offers a tool and says how a call of it is answered.

@@ -116,7 +116,8 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
         return Some(initialize(&parsed, id.as_deref().unwrap_or("null"), &shared));
     }
     let session = received.header("mcp-session-id");
-    if !modern && !first && session.is_empty() {
+    let needs_session = !modern && !first && !shared.state().sessionless;
+    if needs_session && session.is_empty() {
         let error = r#"{"code":-32000,"message":"no session"}"#;
         return Some(json(
             400,
@@ -124,7 +125,7 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
             &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
         ));
     }
-    if !modern && !first && !shared.state().sessions.contains(session) {
+    if needs_session && !shared.state().sessions.contains(session) {
         let error = r#"{"code":-32001,"message":"session not found"}"#;
         return Some(json(
             404,
@@ -166,13 +167,18 @@ fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
         let mut state = shared.state();
         state.minted += 1;
         let session = format!("backend-session-{}", state.minted);
-        state.sessions.insert(session.clone());
-        session
+        if !state.sessionless {
+            state.sessions.insert(session.clone());
+        }
+        (!state.sessionless).then_some(session)
     };
     let result = initialize_result(parsed);
     let mut response =
         json(200, "application/json", &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
-    response.headers_mut().insert("mcp-session-id", session.parse().expect("the name is a header value"));
+    if let Some(session) = session {
+        let value = session.parse().expect("the name is a header value");
+        response.headers_mut().insert("mcp-session-id", value);
+    }
     response
 }
 
@@ -310,6 +316,9 @@ fn respond<'a>(answer: Answer, asked: &'a Asked<'a>) -> Pin<Box<dyn Future<Outpu
 
 /// The stream of a session that carries notifications; one client at a time is not enforced.
 fn get(received: &Received, shared: &Shared) -> Reply {
+    if shared.state().sessionless {
+        return Some(status(405, ""));
+    }
     if !shared.state().sessions.contains(received.header("mcp-session-id")) {
         return Some(status(404, ""));
     }

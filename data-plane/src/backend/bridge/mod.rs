@@ -37,7 +37,7 @@ impl Bridges<super::any::Backends> {
     /// Makes bridges whose processes and connections belong to `context`.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        let onto_legacy = onto_legacy::Shared::new(context);
+        let onto_legacy = onto_legacy::Shared::new(&context.tasks, &context.keyring);
         Self { native: super::any::Backends::new(context), onto_legacy, tasks: context.tasks.clone() }
     }
 }

@@ -12,31 +12,34 @@ mod line;
 mod listen;
 mod parked;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     call::{Backend, Link as _, Reply},
-    context::Context,
     failure::{Failure, Kind},
     mcp::{self, Message, method},
     plan::Key,
     principal::Principal,
+    seal::Keyring,
 };
 use envelope::Asked;
 use exchange::Exchange;
 use line::Sharers;
+use o1_process::Tasks;
 use parked::{Holder, Parked};
 use pool::Pool;
 use std::sync::Arc;
 
 /// What the translators of all endpoints share.
 pub(super) struct Shared<B: Backend> {
-    context: Context,
+    tasks: Tasks,
     parked: Arc<Parked<B>>,
 }
 
 impl<B: Backend> Shared<B> {
-    pub(super) fn new(context: &Context) -> Self {
-        Self { context: context.clone(), parked: Parked::new(context) }
+    pub(super) fn new(tasks: &Tasks, keyring: &Arc<Keyring>) -> Self {
+        Self { tasks: tasks.clone(), parked: Parked::new(tasks, keyring) }
     }
 }
 
@@ -62,7 +65,7 @@ impl<B: Backend> Desk<B> {
 
 impl<B: Backend> OntoLegacy<B> {
     pub(super) fn new(native: Arc<B>, upstream: Key, shared: &Shared<B>) -> Self {
-        let pool = Pool::new(native, &shared.context.tasks);
+        let pool = Pool::new(native, &shared.tasks);
         Self { upstream, parked: shared.parked.clone(), pool }
     }
 

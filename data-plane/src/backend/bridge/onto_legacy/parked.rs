@@ -4,7 +4,6 @@
 use super::{envelope::Asked, exchange::Exchange};
 use crate::{
     call::Backend,
-    context::Context,
     failure::{Failure, Kind},
     plan::Key,
     principal::Principal,
@@ -49,13 +48,13 @@ pub(super) struct Holder<'a> {
 }
 
 impl<B: Backend> Parked<B> {
-    pub(super) fn new(context: &Context) -> Arc<Self> {
+    pub(super) fn new(tasks: &Tasks, keyring: &Arc<Keyring>) -> Arc<Self> {
         let mut instance = [0; 16];
         getrandom::fill(&mut instance).expect("the system has random numbers");
         Arc::new(Self {
             instance,
-            tasks: context.tasks.clone(),
-            keyring: context.keyring.clone(),
+            tasks: tasks.clone(),
+            keyring: keyring.clone(),
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
         })

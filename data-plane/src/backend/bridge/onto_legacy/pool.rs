@@ -107,6 +107,12 @@ impl<B: Backend> Pool<B> {
         futures_util::future::join_all(lines.iter().map(|line| line.close())).await;
     }
 
+    /// True when there is no session.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups().is_empty()
+    }
+
     fn groups(&self) -> MutexGuard<'_, HashMap<Sharers, Arc<Group<B::Link>>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
