@@ -141,7 +141,9 @@ fn similar<'a>(offer: &'a Offer, name: &str) -> Vec<&'a str> {
         .collect();
     close.sort_unstable();
     close.dedup();
-    close.into_iter().take(SIMILAR).map(|(_, known)| known).collect()
+    let nearest = close.first().map_or(0, |(distance, _)| *distance);
+    let as_near = close.into_iter().take_while(|(distance, _)| *distance == nearest);
+    as_near.take(SIMILAR).map(|(_, known)| known).collect()
 }
 
 /// For people.

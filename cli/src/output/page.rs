@@ -83,12 +83,16 @@ impl Line {
 
     /// Cut to `columns`, the last one of them an ellipsis when something was cut.
     fn cropped(&self, columns: usize) -> Self {
-        if self.0.iter().map(Span::width).sum::<usize>() <= columns {
-            return self.clone();
+        // Blanks at the end are not painted.
+        let said =
+            self.0.iter().rposition(|span| !span.text.trim_end().is_empty()).map_or(0, |last| last + 1);
+        let line = &self.0[..said];
+        if line.iter().map(Span::width).sum::<usize>() <= columns {
+            return Self(line.to_vec());
         }
         let mut left = columns.saturating_sub(1);
         let mut spans = Vec::new();
-        for span in &self.0 {
+        for span in line {
             let mut text = String::new();
             for c in span.text.chars() {
                 let width = c.width().unwrap_or(0);
@@ -244,5 +248,8 @@ mod tests {
         page.push("third");
         assert_eq!(page.cropped(7, 2).paint(false), "日本語…\n… 2 mo…\n");
         assert_eq!(page.cropped(16, 3), page);
+        let mut padded = Page::default();
+        padded.push(Line::of("name", Style::Bold).and("      ", Style::Plain).and("", Style::Dim));
+        assert_eq!(padded.cropped(5, 3).paint(false), "name\n");
     }
 }
