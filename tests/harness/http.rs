@@ -25,19 +25,35 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Http {
     address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
+    /// Sent with every request.
+    always: Vec<(String, String)>,
 }
 
 impl Http {
     /// Over HTTP/1.1.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, client: Client::builder(TokioExecutor::new()).build_http() }
+        Self { address, client: Client::builder(TokioExecutor::new()).build_http(), always: Vec::new() }
     }
 
     /// Over HTTP/2 without TLS and without an upgrade, "prior knowledge".
     #[must_use]
     pub fn h2c(address: SocketAddr) -> Self {
-        Self { address, client: Client::builder(TokioExecutor::new()).http2_only(true).build_http() }
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        Self { address, client, always: Vec::new() }
+    }
+
+    /// The same, with this header in every request.
+    #[must_use]
+    pub fn always(mut self, name: &str, value: &str) -> Self {
+        self.always.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, with this bearer token in every request.
+    #[must_use]
+    pub fn bearing(self, token: &str) -> Self {
+        self.always("authorization", &format!("Bearer {token}"))
     }
 
     /// Where it connects to.
@@ -63,7 +79,8 @@ impl Http {
         let mut request = Request::new(Full::new(body.into()));
         *request.method_mut() = Method::from_bytes(method.as_bytes()).expect("the test names a method");
         *request.uri_mut() = format!("http://{}{path}", self.address).parse().expect("the test names a path");
-        for (name, value) in headers {
+        let always = self.always.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in always.chain(headers.iter().copied()) {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("the test names a header");
             request.headers_mut().append(name, HeaderValue::from_str(value).expect("the test sends a value"));
         }

@@ -153,6 +153,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// Do not wait until it is ready.
     pub not_ready: bool,
+    /// Listen on every address of the machine.
+    pub exposed: bool,
 }
 
 /// A data plane.
@@ -184,8 +186,14 @@ impl DataPlane {
     /// It does not start.
     pub async fn start_with(control: SocketAddr, node_id: &str, options: Options) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory");
-        let (process, listen, admin) =
-            Self::run(state.path(), control, node_id, ports::lasting(), &options).await;
+        let mut listen = ports::lasting();
+        if options.exposed {
+            listen.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+        }
+        let (process, mut listen, admin) = Self::run(state.path(), control, node_id, listen, &options).await;
+        if options.exposed {
+            listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
         Self { process, listen, admin, node_id: node_id.to_owned(), control, state }
     }
 

@@ -1,7 +1,8 @@
 """Drives an MCP server with the official Python client.
 
-Reads {"url", "mode", "steps": [{"method", "params"}]} on stdin, writes {"protocolVersion", "results": [...]} on
-stdout, one result for each step: {"result": as on the wire} or {"error": text}. Modes: auto, legacy, a version.
+Reads {"url", "mode", "steps": [{"method", "params"}]} on stdin, and perhaps {"token"}, which is sent as a bearer
+token; writes {"protocolVersion", "results": [...]} on stdout, one result for each step: {"result": as on the wire} or
+{"error": text}. Modes: auto, legacy, a version.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import sys
 
 from mcp import Client
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
 
 
 async def step(client: Client, method: str, params: dict):
@@ -31,11 +33,18 @@ async def step(client: Client, method: str, params: dict):
     raise ValueError(f"no such step: {method}")
 
 
+def server(order: dict):
+    if "token" not in order:
+        return order["url"]
+    headers = {"Authorization": f"Bearer {order['token']}"}
+    return streamable_http_client(order["url"], http_client=create_mcp_http_client(headers=headers))
+
+
 async def main() -> dict:
     order = json.load(sys.stdin)
     results = []
     async with asyncio.timeout(order.get("seconds", 60)):
-        async with Client(order["url"], mode=order["mode"]) as client:
+        async with Client(server(order), mode=order["mode"]) as client:
             for each in order["steps"]:
                 try:
                     result = await step(client, each["method"], each.get("params", {}))

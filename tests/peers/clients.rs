@@ -47,6 +47,17 @@ pub async fn python(url: &str, mode: &str, steps: &[Step]) -> Results {
     results(&output)
 }
 
+/// `mcp` on Python, with a bearer token.
+pub async fn python_bearing(token: &str, url: &str, mode: &str, steps: &[Step]) -> Results {
+    let mut order: Value = serde_json::from_str(&order(url, mode, steps)).unwrap();
+    order["token"] = token.into();
+    let output = peers::run(&peers::python("python"), &order.to_string(), PATIENCE, |command| {
+        command.arg(peers::source("client.py"));
+    })
+    .await;
+    results(&output)
+}
+
 /// `@modelcontextprotocol/client` on Node.
 pub async fn typescript(url: &str, mode: &str, steps: &[Step]) -> Results {
     let output = peers::run(&peers::node(), &order(url, mode, steps), PATIENCE, |command| {

@@ -2,6 +2,8 @@
 //! client must get is one table; every client gets the same one.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod clients;
 
 #[cfg(test)]
