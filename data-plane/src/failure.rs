@@ -75,6 +75,7 @@ pub struct Failure {
     /// What happened.
     pub kind: Kind,
     public: Cow<'static, str>,
+    data: Option<serde_json::Value>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -82,7 +83,7 @@ impl Failure {
     /// `public` may be shown to the caller: no secrets, no addresses the caller has no business with.
     #[must_use]
     pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, public: public.into(), source: None }
+        Self { kind, public: public.into(), data: None, source: None }
     }
 
     /// The same, naming the upstream at fault: on a route of many the caller cannot know which one it was.
@@ -92,6 +93,19 @@ impl Failure {
             self.public = format!("{upstream}: {}", self.public).into();
         }
         self
+    }
+
+    /// Adds what the caller's program may want to know: `data` of a JSON-RPC error.
+    #[must_use]
+    pub fn with_data(mut self, data: serde_json::Value) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// See [`Failure::with_data`].
+    #[must_use]
+    pub fn data(&self) -> Option<&serde_json::Value> {
+        self.data.as_ref()
     }
 
     /// Adds the cause, for the log only.
@@ -109,7 +123,8 @@ impl Failure {
             let cause = chain.strip_prefix(&*self.public).and_then(|rest| rest.strip_prefix(": "));
             cause.map_or_else(|| source.to_string(), str::to_owned)
         });
-        Self { kind: self.kind, public: self.public.clone(), source: cause.map(Into::into) }
+        let data = self.data.clone();
+        Self { kind: self.kind, public: self.public.clone(), data, source: cause.map(Into::into) }
     }
 
     /// The words for the caller.

@@ -12,6 +12,12 @@ impl Pattern {
         Self(text.to_owned())
     }
 
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// True when the whole name fits.
     #[must_use]
     pub fn fits(&self, name: &str) -> bool {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bytes;
 #[cfg(test)]
+mod catalogue;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod facade;

@@ -99,7 +99,10 @@ async fn log_levels_reach_every_server_and_log_messages_the_client() {
     let client = Legacy::open(gateway.address(), "/mcp").await;
     let mut stream = client.listen().await;
     listening([&left, &right]).await;
+    // One server that the session talks to already, one that it talks to later.
+    assert!(client.call("left__echo", "{}").await.result().is_object());
     assert_eq!(client.request("logging/setLevel", r#"{"level":"debug"}"#).await.result_bytes(), "{}");
+    assert!(client.call("right__echo", "{}").await.result().is_object());
     for backend in [&left, &right] {
         assert_eq!(backend.last("logging/setLevel").member("params"), r#"{"level":"debug"}"#);
     }
@@ -118,6 +121,12 @@ async fn completions_find_the_server_behind_a_prefixed_prompt() {
     left.answer(
         "completion/complete",
         Answer::Result(r#"{"completion":{"values":["a"]},"resultType":"complete"}"#.into()),
+    );
+    left.answer(
+        "prompts/list",
+        Answer::Result(
+            r#"{"prompts":[{"name":"p"}],"resultType":"complete","ttlMs":0,"cacheScope":"private"}"#.into(),
+        ),
     );
     let argument = r#""argument":{"name":"n","value":"v"}"#;
     let params = |name: &str| format!(r#"{{"ref":{{"type":"ref/prompt","name":"{name}"}},{argument}}}"#);

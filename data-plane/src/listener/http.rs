@@ -176,8 +176,18 @@ fn route(uri: &Uri, headers: &HeaderMap, plan: &Plan, who: &Who) -> Result<Route
     if path == "/mcp" {
         return Ok(Route::Server(plan.everything.clone()));
     }
+    if let Some(name) = path.strip_prefix("/mcp/") {
+        return match plan.server(name) {
+            Some(server) if who.principal.access.server(name) => Ok(Route::Server(server.clone())),
+            Some(_) => Err(beyond(uri, headers, plan, who, |grant| grant.server(name))
+                .unwrap_or_else(|| no_route("no server has this name"))),
+            None => Err(no_route("no server has this name")),
+        };
+    }
     let Some(name) = path.strip_prefix("/u/").and_then(|rest| rest.strip_suffix("/mcp")) else {
-        return Err(no_route("nothing is served here; the routes are /mcp and /u/<upstream>/mcp"));
+        return Err(no_route(
+            "nothing is served here; the routes are /mcp, /mcp/<server> and /u/<upstream>/mcp",
+        ));
     };
     match plan.upstream(name) {
         Some(upstream) if who.principal.access.upstream(upstream) => Ok(Route::One(upstream.clone())),

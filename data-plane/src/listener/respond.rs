@@ -121,7 +121,7 @@ pub(super) fn failure(failure: &Failure, asked: &Asked) -> Response<ResponseBody
             _ => StatusCode::BAD_REQUEST,
         };
     }
-    let body = rpc::error(asked.id.as_deref(), code, failure.public(), None);
+    let body = rpc::error(asked.id.as_deref(), code, failure.public(), failure.data());
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, JSON);
     if status == StatusCode::SERVICE_UNAVAILABLE {

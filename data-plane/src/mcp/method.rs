@@ -30,6 +30,9 @@ pub const ELICIT: &str = "elicitation/create";
 pub const SAMPLE: &str = "sampling/createMessage";
 pub const ROOTS_LIST: &str = "roots/list";
 
+/// What servers say when their lists change.
+pub const LIST_CHANGED: [&str; 3] = [TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED];
+
 /// Which member of `params` the `Mcp-Name` header of a modern request repeats (2026-07-28, Streamable HTTP).
 #[must_use]
 pub fn named_by(method: &str) -> Option<&'static str> {

@@ -69,7 +69,7 @@ impl Access {
     /// Whether a virtual server may be used.
     #[must_use]
     pub fn server(&self, name: &str) -> bool {
-        self.grants.iter().any(|grant| grant.servers.iter().any(|pattern| pattern.fits(name)))
+        self.grants.iter().any(|grant| grant.server(name))
     }
 
     /// Whether anything of an upstream may be used.
@@ -84,6 +84,12 @@ impl Access {
         let fits =
             |grant: &Grant| grant.upstream(&upstream.name) && admits(&grant.tools, &upstream.name, own);
         self.grants.iter().any(fits)
+    }
+
+    /// True when surely every tool of an upstream may be used, so that nobody needs to look.
+    #[must_use]
+    pub fn every_tool(&self, upstream: &Upstream) -> bool {
+        self.grants.iter().any(|grant| grant.upstream(&upstream.name) && grant.tools == Filter::everything())
     }
 
     /// True when nothing at all may be used.
@@ -107,6 +113,12 @@ impl Grant {
     #[must_use]
     pub fn upstream(&self, name: &str) -> bool {
         self.upstreams.iter().any(|pattern| pattern.fits(name))
+    }
+
+    /// Whether it gives anything of a virtual server.
+    #[must_use]
+    pub fn server(&self, name: &str) -> bool {
+        self.servers.iter().any(|pattern| pattern.fits(name))
     }
 }
 

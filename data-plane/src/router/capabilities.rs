@@ -1,7 +1,6 @@
 //! What many servers can do, said as one: the gateway's own answers to `initialize` and `server/discover`.
 
 use crate::{
-    failure::Failure,
     mcp::{Message, era, json},
     plan::Upstream,
 };
@@ -10,12 +9,21 @@ use std::sync::Arc;
 
 /// The most of `instructions` that is passed on, in bytes.
 const INSTRUCTIONS_MAX: usize = 16 << 10;
+/// MCP Apps.
+const APPS: &str = "io.modelcontextprotocol/ui";
 
 /// True when a handshake announces a capability.
 pub(super) fn offers(handshake: &Message, capability: &str) -> bool {
     let found = handshake
         .result()
         .map(|result| json::find(handshake.bytes(), &result, &["capabilities", capability]));
+    matches!(found, Some(Ok(Some(_))))
+}
+
+fn offers_extension(handshake: &Message, extension: &str) -> bool {
+    let found = handshake
+        .result()
+        .map(|result| json::find(handshake.bytes(), &result, &["capabilities", "extensions", extension]));
     matches!(found, Some(Ok(Some(_))))
 }
 
@@ -26,13 +34,19 @@ fn offers_inside(handshake: &Message, capability: &str, key: &str) -> bool {
     matches!(found, Some(Ok(Some(at))) if &text[at.clone()] == b"true")
 }
 
-type Handshakes = [(Arc<Upstream>, Result<Message, Failure>)];
+/// True when a handshake announces that any list may change.
+pub(super) fn announces_changes(handshake: &Message) -> bool {
+    ["tools", "prompts", "resources"].into_iter().any(|list| offers_inside(handshake, list, "listChanged"))
+}
+
+/// What upstreams said of themselves; `None`: one that nobody has heard of yet.
+pub(super) type Handshakes = [(Arc<Upstream>, Option<Message>)];
 
 /// The union of what can really be served. An upstream that does not answer now may offer anything later, so
 /// the kinds of lists are announced for it: their `list_changed` says when it is there.
 fn merged(handshakes: &Handshakes, modern: bool) -> Map<String, Value> {
-    let silent = handshakes.iter().any(|(_, handshake)| handshake.is_err());
-    let up = || handshakes.iter().filter_map(|(_, handshake)| handshake.as_ref().ok());
+    let silent = handshakes.iter().any(|(_, handshake)| handshake.is_none());
+    let up = || handshakes.iter().filter_map(|(_, handshake)| handshake.as_ref());
     let any = |capability: &str| up().any(|handshake| offers(handshake, capability));
     let mut merged = Map::new();
     for list in ["tools", "prompts"] {
@@ -54,6 +68,10 @@ fn merged(handshakes: &Handshakes, modern: bool) -> Map<String, Value> {
     if !modern && any("logging") {
         merged.insert("logging".to_owned(), json!({}));
     }
+    // Whoever wants the pages of an app reads them as resources, and those find their owner.
+    if up().any(|handshake| offers_extension(handshake, APPS)) {
+        merged.insert("extensions".to_owned(), json!({ APPS: {} }));
+    }
     merged
 }
 
@@ -61,7 +79,7 @@ fn merged(handshakes: &Handshakes, modern: bool) -> Map<String, Value> {
 fn instructions(handshakes: &Handshakes) -> Option<String> {
     let mut all = String::new();
     for (upstream, handshake) in handshakes {
-        let Ok(handshake) = handshake else { continue };
+        let Some(handshake) = handshake else { continue };
         let text = handshake.bytes();
         let said = handshake
             .result()

@@ -1,6 +1,6 @@
 //! Legacy calls on the aggregated route.
 
-use super::{Router, capabilities, only, requests};
+use super::{Router, capabilities, category::Category, lists::server, only, requests};
 use crate::{
     call::{Ask, Call, Reply, Session, Upstreams, read_response},
     failure::{Failure, Kind},
@@ -45,14 +45,17 @@ impl<N: Upstreams> Router<N> {
         let id = message.id().unwrap_or_default();
         match message.method() {
             method::INITIALIZE => {
-                let handshakes = self.handshakes(call).await;
+                let handshakes = self.handshakes(call).await?;
                 let result = capabilities::initialize_result(&handshakes, session.version);
                 Ok(Reply::json(rpc::result(id, &result)))
             }
             method::PING => Ok(Reply::json(rpc::result(id, b"{}"))),
             method::SET_LEVEL => self.set_level(call, message, session).await,
             other => match self.legacy_target(call, message, other).await? {
-                Target::List(list) => self.list(call, message, list).await,
+                Target::List(category) => {
+                    self.check_suspects(call, session).await;
+                    self.list(call, message, category).await
+                }
                 Target::One(upstream, message) => {
                     requests::tracked(&*self.next, call.with_message(message), upstream, session).await
                 }
@@ -62,12 +65,12 @@ impl<N: Upstreams> Router<N> {
 
     /// Who is meant by a request, and the request as that upstream knows it.
     async fn legacy_target(&self, call: &Call, message: &Message, method: &str) -> Result<Target, Failure> {
+        if let Some(category) = Category::of(method) {
+            return Ok(Target::List(category));
+        }
         Ok(match method {
-            method::TOOLS_LIST => Target::List(method::TOOLS_LIST),
-            method::PROMPTS_LIST => Target::List(method::PROMPTS_LIST),
-            method::RESOURCES_LIST => Target::List(method::RESOURCES_LIST),
-            method::TEMPLATES_LIST => Target::List(method::TEMPLATES_LIST),
-            method::TOOLS_CALL | method::PROMPTS_GET => self.renamed(call, message, &["name"]).await?,
+            method::TOOLS_CALL => self.renamed(call, message, Category::Tools, &["name"]).await?,
+            method::PROMPTS_GET => self.renamed(call, message, Category::Prompts, &["name"]).await?,
             method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
                 Target::One(
                     self.owner_of_resource(call, &text_at(message, &["uri"])?).await?,
@@ -81,7 +84,7 @@ impl<N: Upstreams> Router<N> {
 
     pub(super) async fn completion_target(&self, call: &Call, message: &Message) -> Result<Target, Failure> {
         match text_at(message, &["ref", "type"])?.as_str() {
-            "ref/prompt" => self.renamed(call, message, &["ref", "name"]).await,
+            "ref/prompt" => self.renamed(call, message, Category::Prompts, &["ref", "name"]).await,
             "ref/resource" => {
                 let uri = text_at(message, &["ref", "uri"])?;
                 Ok(Target::One(self.owner_of_resource(call, &uri).await?, message.clone()))
@@ -95,10 +98,11 @@ impl<N: Upstreams> Router<N> {
         &self,
         call: &Call,
         message: &Message,
+        category: Category,
         path: &[&str],
     ) -> Result<Target, Failure> {
         let name = text_at(message, path)?;
-        let (upstream, own) = self.owner_of(call, message, &name).await?;
+        let (upstream, own) = self.owner_of(call, category, &name).await?;
         let at = message.param(path).ok().flatten().expect("the name was just read there");
         let message =
             if own == name { message.clone() } else { message.spliced(vec![(at, json::quote(&own))]) };
@@ -112,8 +116,10 @@ impl<N: Upstreams> Router<N> {
             return Err(Failure::new(Kind::InvalidParams, what));
         }
         session.set_log_level(level);
-        let offering = self.offering(call, "logging").await;
-        let asks = offering.into_iter().map(|upstream| async {
+        // The others get the level when the session first talks to them.
+        let state = requests::State::of(session);
+        let used = self.offering(call, "logging").await?.into_iter().filter(|one| state.is_used(&one.key));
+        let asks = used.map(|upstream| async {
             // One that fails now gets the level when its session is opened again.
             if let Ok(reply) = self.next.ask(call.clone(), upstream).await {
                 let _ = read_response(reply).await;
@@ -137,7 +143,7 @@ impl<N: Upstreams> Router<N> {
                 let waiting = requests::State::of(session).waiting();
                 waiting.iter().filter_map(|key| call.plan.by_key(key).cloned()).collect()
             }
-            _ => call.plan.upstreams.clone(),
+            _ => server(call)?.upstreams.clone(),
         };
         let tells = concerned.into_iter().map(|upstream| self.next.ask(call.clone(), upstream));
         for told in futures_util::future::join_all(tells).await {
@@ -156,7 +162,7 @@ impl<N: Upstreams> Router<N> {
 /// Who is meant by a request.
 pub(super) enum Target {
     /// Everybody: a list.
-    List(&'static str),
+    List(Category),
     /// One upstream, with the message as it knows it.
     One(Arc<Upstream>, Message),
 }

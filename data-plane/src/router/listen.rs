@@ -2,7 +2,7 @@
 //! subscription at each upstream concerned.
 
 use super::{
-    Router, merge,
+    Router,
     stream::{For, Listen},
 };
 use crate::{
@@ -12,19 +12,12 @@ use crate::{
 };
 use std::collections::HashMap;
 
-const LISTS: [&str; 3] = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
+pub(super) const LISTS: [&str; 3] = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
 /// Resources that one subscription may name.
 const RESOURCES_MAX: usize = 1000;
 
 impl<N: Upstreams> Router<N> {
     pub(super) async fn listen(&self, call: &Call, request: &Message) -> Result<Reply, Failure> {
-        for (upstream, handshake) in self.handshakes(call).await {
-            if let Err(failure) = handshake
-                && failure.kind == Kind::WrongEra
-            {
-                return Err(merge::wrong_era(&upstream, failure));
-            }
-        }
         let invalid = |malformed: json::Malformed| Failure::new(Kind::InvalidParams, malformed.0);
         let mut lists = [false; 3];
         for (wanted, key) in lists.iter_mut().zip(LISTS) {

@@ -2,8 +2,9 @@
 
 use super::{
     Router, capabilities,
+    category::Category,
     legacy::{Target, text_at},
-    merge, only,
+    only,
 };
 use crate::{
     call::{Ask, Call, Reply, Upstreams},
@@ -25,14 +26,14 @@ impl<N: Upstreams> Router<N> {
             // Nothing a modern client notifies over HTTP concerns an upstream (2026-07-28, "cancellation").
             return Ok(Reply::accepted());
         }
+        if let Some(category) = Category::of(message.method()) {
+            return self.list(&call, &message, category).await;
+        }
         let target = match message.method() {
             method::DISCOVER => return self.discover(&call, &message).await,
             method::LISTEN => return self.listen(&call, &message).await,
-            method::TOOLS_LIST => Target::List(method::TOOLS_LIST),
-            method::PROMPTS_LIST => Target::List(method::PROMPTS_LIST),
-            method::RESOURCES_LIST => Target::List(method::RESOURCES_LIST),
-            method::TEMPLATES_LIST => Target::List(method::TEMPLATES_LIST),
-            method::TOOLS_CALL | method::PROMPTS_GET => self.renamed(&call, &message, &["name"]).await?,
+            method::TOOLS_CALL => self.renamed(&call, &message, Category::Tools, &["name"]).await?,
+            method::PROMPTS_GET => self.renamed(&call, &message, Category::Prompts, &["name"]).await?,
             method::RESOURCES_READ => Target::One(
                 self.owner_of_resource(&call, &text_at(&message, &["uri"])?).await?,
                 message.clone(),
@@ -47,15 +48,11 @@ impl<N: Upstreams> Router<N> {
             _ => Target::One(only(&call, &message)?, message.clone()),
         };
         match target {
-            Target::List(list) => self.list(&call, &message, list).await,
+            Target::List(category) => self.list(&call, &message, category).await,
             Target::One(upstream, message) => {
                 let mut call = call.with_message(message.clone());
                 renamed_header(&mut call, &message)?;
-                let name = upstream.clone();
-                self.next.ask(call, upstream).await.map_err(|failure| match failure.kind {
-                    Kind::WrongEra => merge::wrong_era(&name, failure),
-                    _ => failure,
-                })
+                self.next.ask(call, upstream).await
             }
         }
     }
@@ -70,15 +67,7 @@ impl<N: Upstreams> Router<N> {
     }
 
     async fn discover(&self, call: &Call, message: &Message) -> Result<Reply, Failure> {
-        let handshakes = self.handshakes(call).await;
-        for (upstream, handshake) in &handshakes {
-            if let Err(failure) = handshake
-                && failure.kind == Kind::WrongEra
-            {
-                let failure = Failure::new(Kind::WrongEra, failure.public().to_owned());
-                return Err(merge::wrong_era(upstream, failure));
-            }
-        }
+        let handshakes = self.handshakes(call).await?;
         let result = capabilities::discover_result(&handshakes);
         Ok(Reply::json(rpc::result(message.id().unwrap_or_default(), &result)))
     }

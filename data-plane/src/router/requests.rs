@@ -1,6 +1,11 @@
 //! Requests that servers send to a client: their ids are each server's own, so on a stream that many share
 //! they get ids of the gateway, and the client's answers find their way back.
 
+use super::{
+    catalogue::{self, List},
+    category::Category,
+    offer::Indices,
+};
 use crate::{
     call::{Call, Messages, Session, Upstreams},
     failure::Failure,
@@ -9,9 +14,11 @@ use crate::{
 };
 use futures_util::StreamExt as _;
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
+use tokio::sync::{Notify, watch};
 
 /// Server requests that one session may have open.
 const OPEN_MAX: usize = 1024;
@@ -20,6 +27,33 @@ const OPEN_MAX: usize = 1024;
 #[derive(Default)]
 pub(super) struct State {
     inner: Mutex<Inner>,
+    kind: OnceLock<catalogue::Kind>,
+    indices: Indices,
+    /// Wakes the client's stream: an upstream was used for the first time, or its lists may have changed.
+    pub(super) stirred: Notify,
+    /// The upstreams that the client's stream hears, or tried to; `None` while the client has no stream.
+    hears: watch::Sender<Option<HashSet<Key>>>,
+}
+
+/// How long the first request of a session to an upstream waits until the client's stream hears it: what the
+/// request sets off may be said there at once.
+const HEARS_WITHIN: Duration = Duration::from_millis(500);
+
+/// The digests of the lists that a client was last told of.
+pub(super) type Told = [Option<[u8; 16]>; 4];
+
+/// Lists that are a session's own: where its upstream session lists something else than others see.
+#[derive(Clone, Default)]
+pub(super) struct OwnLists {
+    /// 0: there never were any.
+    pub version: u64,
+    lists: HashMap<(Key, Category), Arc<List>>,
+}
+
+impl OwnLists {
+    pub(super) fn get(&self, upstream: &Upstream, category: Category) -> Option<Arc<List>> {
+        self.lists.get(&(upstream.key, category)).cloned()
+    }
 }
 
 #[derive(Default)]
@@ -29,6 +63,12 @@ struct Inner {
     last: u64,
     /// Requests of the client, by their raw id.
     calls: HashMap<Vec<u8>, Key>,
+    /// Upstreams that the session has talked to.
+    used: HashSet<Key>,
+    /// What its own upstream sessions say has changed.
+    suspects: HashSet<(Key, Category)>,
+    told: Told,
+    own: Arc<OwnLists>,
 }
 
 /// A server's request that the client has not answered.
@@ -47,9 +87,105 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Which view of the catalogue the session has.
+    pub(super) fn kind(&self, session: &Session) -> &catalogue::Kind {
+        self.kind.get_or_init(|| catalogue::Kind::of_session(session))
+    }
+
+    pub(super) fn indices(&self) -> &Indices {
+        &self.indices
+    }
+
+    /// Notes that the session talks to an upstream; at first, waits until the client's stream hears it.
+    async fn uses(&self, upstream: &Key) {
+        if !self.lock().used.insert(*upstream) {
+            return;
+        }
+        self.stirred.notify_one();
+        let mut hears = self.hears.subscribe();
+        let heard = hears.wait_for(|hears| hears.as_ref().is_none_or(|hears| hears.contains(upstream)));
+        let _ = tokio::time::timeout(HEARS_WITHIN, heard).await;
+    }
+
+    /// The client has its stream, or has it no more.
+    pub(super) fn has_stream(&self, has: bool) {
+        self.hears.send_replace(has.then(HashSet::new));
+    }
+
+    /// The client's stream hears an upstream, as far as it has anything to say.
+    pub(super) fn hears(&self, upstream: &Key) {
+        self.hears.send_modify(|hears| {
+            if let Some(hears) = hears {
+                hears.insert(*upstream);
+            }
+        });
+    }
+
+    /// Whether the session has talked to an upstream: if not, there is no upstream session that could say anything.
+    pub(super) fn is_used(&self, upstream: &Key) -> bool {
+        self.lock().used.contains(upstream)
+    }
+
+    /// Notes which list the client has now.
+    pub(super) fn told(&self, category: Category, digest: [u8; 16]) {
+        self.lock().told[category.at()] = Some(digest);
+    }
+
+    /// Which lists the client was told of, to be changed in place.
+    pub(super) fn with_told<T>(&self, with: impl FnOnce(&mut Told) -> T) -> T {
+        with(&mut self.lock().told)
+    }
+
+    /// Whether any upstream session says that its lists have changed.
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.lock().suspects.is_empty()
+    }
+
+    /// The lists that the session's own upstream session may have changed; they are forgotten here.
+    pub(super) fn take_suspects(&self) -> Vec<(Key, Category)> {
+        std::mem::take(&mut self.lock().suspects).into_iter().collect()
+    }
+
+    /// Notes that all of an upstream's own lists may have changed, if there are any.
+    pub(super) fn suspect_own(&self, upstream: &Key) {
+        let mut inner = self.lock();
+        let own: Vec<_> = inner.own.lists.keys().filter(|(key, _)| key == upstream).copied().collect();
+        inner.suspects.extend(own);
+        drop(inner);
+        self.stirred.notify_one();
+    }
+
+    /// Lists of its own that differ from what others see.
+    pub(super) fn own_lists(&self) -> Arc<OwnLists> {
+        self.lock().own.clone()
+    }
+
+    /// Keeps a list of its own, or none.
+    pub(super) fn keep_own(&self, upstream: &Key, category: Category, list: Option<Arc<List>>) {
+        let mut inner = self.lock();
+        let place = (*upstream, category);
+        if list.is_none() && !inner.own.lists.contains_key(&place) {
+            return;
+        }
+        let mut own = OwnLists::clone(&inner.own);
+        own.version += 1;
+        match list {
+            Some(list) => own.lists.insert(place, list),
+            None => own.lists.remove(&place),
+        };
+        inner.own = Arc::new(own);
+    }
+
     /// A message of a server as the client may see it; `None`: not at all.
     pub(super) fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
         match (message.kind(), message.method()) {
+            // The client hears of it when what it sees has changed.
+            (Kind::Notification, changed) if method::LIST_CHANGED.contains(&changed) => {
+                let of = Category::ALL.into_iter().filter(|one| one.changed() == changed);
+                self.lock().suspects.extend(of.map(|category| (*upstream, category)));
+                self.stirred.notify_one();
+                None
+            }
             (Kind::Request, _) => {
                 let mut inner = self.lock();
                 if inner.asked.len() >= OPEN_MAX {
@@ -120,6 +256,7 @@ pub(super) async fn tracked<N: Upstreams>(
     session: &Arc<Session>,
 ) -> Result<crate::call::Reply, Failure> {
     let key = upstream.key;
+    State::of(session).uses(&key).await;
     let id = match &call.ask {
         crate::call::Ask::Message(message) => message.id().unwrap_or_default().to_vec(),
         _ => Vec::new(),

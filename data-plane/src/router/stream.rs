@@ -1,10 +1,16 @@
 //! What many upstreams say beside answers, on one stream: the GET stream of a legacy session and the
 //! `subscriptions/listen` stream of a modern client. Upstreams come and go with the plan and with their own
-//! luck; the client's stream stays.
+//! luck; the client's stream stays. That lists changed is said by the gateway, when what this client sees has.
 
-use super::{Router, requests::State};
+use super::{
+    Router,
+    catalogue::Following,
+    category::Category,
+    listen::LISTS,
+    requests::{State, Told},
+};
 use crate::{
-    call::{Ask, Call, Messages, Reply, Session, Upstreams, read_messages},
+    call::{Ask, Call, Messages, Reply, Route, Session, Upstreams, read_messages},
     failure::Kind,
     mcp::{self, Message, era, json, method, rpc},
     plan::{Key, Plan, Upstream},
@@ -23,6 +29,8 @@ use tokio_stream::wrappers::ReceiverStream;
 const QUEUE: usize = 64;
 /// A stream that lasted this long was not a failure.
 const LASTED: Duration = Duration::from_secs(10);
+/// Changes within this time are told together.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// Whose stream it is.
 pub(super) enum For {
@@ -40,8 +48,6 @@ pub(super) struct Listen {
     /// Resources, by the upstream that owns them.
     pub(super) resources: HashMap<Key, Vec<String>>,
 }
-
-const LIST_CHANGED: [&str; 3] = [method::TOOLS_CHANGED, method::PROMPTS_CHANGED, method::RESOURCES_CHANGED];
 
 impl<N: Upstreams> Router<N> {
     /// The GET stream of a session.
@@ -84,21 +90,33 @@ impl<N> Clone for Feed<N> {
 }
 
 impl<N: Upstreams> Feed<N> {
-    /// Follows the plan until the client goes, the session is over or the process stops.
+    /// Follows the plan and the catalogue until the client goes, the session is over or the process stops.
     async fn run(mut self) {
         let mut plans = self.router.context.current.watch();
         let stopping = self.router.context.tasks.stopping();
         let mut sources: HashMap<Key, AbortOnDrop> = HashMap::new();
-        let mut started = false;
+        let mut told = Told::default();
+        let _hearing = self.of.hearing();
         loop {
             let plan = plans.borrow_and_update().clone();
-            let changed = self.follow(&plan, &mut sources);
-            if changed && started && self.say_lists_changed().await.is_err() {
+            if !self.adopt(&plan) {
                 return;
             }
-            started = true;
+            self.follow(&mut sources);
+            let Some(following) = self.following() else { return };
+            let mut changed = following.view().watch();
+            if self.tell(&following, &mut told).await.is_err() {
+                return;
+            }
+            let closed = following.view().closed();
             tokio::select! {
                 changed = plans.changed() => if changed.is_err() { return },
+                _ = changed.changed() => {}
+                () = self.of.stirred() => {
+                    self.check_own();
+                    continue;
+                }
+                () = closed.cancelled() => {}
                 () = self.sender.closed() => return,
                 () = self.of.over() => return,
                 () = stopping.cancelled() => {
@@ -110,25 +128,77 @@ impl<N: Upstreams> Feed<N> {
                     return;
                 }
             }
+            tokio::time::sleep(DEBOUNCE).await;
         }
     }
 
-    /// Starts and ends sources so that they are the plan's upstreams; true when that changed anything.
-    fn follow(&mut self, plan: &Arc<Plan>, sources: &mut HashMap<Key, AbortOnDrop>) -> bool {
+    /// Goes on under another plan; false when its route is gone.
+    fn adopt(&mut self, plan: &Arc<Plan>) -> bool {
+        let Route::Server(server) = &self.call.route else { return false };
+        let server = match &server.name {
+            None => Some(&plan.everything),
+            Some(name) => plan.server(name),
+        };
+        let Some(server) = server.cloned() else { return false };
         self.call.plan = plan.clone();
-        let before = sources.len();
-        sources.retain(|key, _| plan.by_key(key).is_some());
-        let mut changed = sources.len() != before;
-        for upstream in &plan.upstreams {
+        self.call.route = Route::Server(server);
+        true
+    }
+
+    /// Starts and ends sources: one for each upstream that has something to say here.
+    fn follow(&self, sources: &mut HashMap<Key, AbortOnDrop>) {
+        let Route::Server(server) = &self.call.route else { return };
+        sources.retain(|key, _| server.upstreams.iter().any(|one| one.key == *key));
+        for upstream in server.upstreams.iter().filter(|one| self.of.concerns(one)) {
             if let Entry::Vacant(vacant) = sources.entry(upstream.key) {
                 let (source, of) = (self.clone(), upstream.clone());
                 let task =
                     self.router.context.tasks.spawn("client stream source", OnExit::Quiet, source.source(of));
                 vacant.insert(task.abort_on_drop());
-                changed = true;
             }
         }
-        changed
+    }
+
+    fn following(&self) -> Option<Following> {
+        let Route::Server(server) = &self.call.route else { return None };
+        Some(Following::new(&self.router.view(&self.call, &server.upstreams).ok()?))
+    }
+
+    /// Looks again at what the session's own upstream sessions say has changed. Beside the stream: they may be
+    /// slow.
+    fn check_own(&self) {
+        let For::Session(session) = &*self.of else { return };
+        if State::of(session).has_suspects() {
+            let (feed, session) = (self.clone(), session.clone());
+            self.router.context.tasks.spawn("a session's own lists", OnExit::Quiet, async move {
+                feed.router.check_suspects(&feed.call, &session).await;
+                State::of(&session).stirred.notify_one();
+            });
+        }
+    }
+
+    /// Says which lists have changed since the client last heard of them, when they really have.
+    async fn tell(
+        &self,
+        following: &Following,
+        told: &mut Told,
+    ) -> Result<(), mpsc::error::SendError<Message>> {
+        let mut now = Told::default();
+        for category in Category::ALL {
+            let index = self.router.index_now(&self.call, following.view(), category);
+            now[category.at()] = index.ok().map(|index| index.digest);
+        }
+        let changed = match &*self.of {
+            For::Session(session) => State::of(session).with_told(|told| differ(told, now)),
+            For::Listen(_) => differ(told, now),
+        };
+        for (at, method) in method::LIST_CHANGED.into_iter().enumerate() {
+            let any = Category::ALL.into_iter().any(|one| one.changed() == method && changed[one.at()]);
+            if let Some(note) = self.of.list_changed(at, method).filter(|_| any) {
+                self.sender.send(note).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Forwards what one upstream says, and connects again for as long as the stream is wanted.
@@ -136,30 +206,31 @@ impl<N: Upstreams> Feed<N> {
         let Some(ask) = self.of.ask(&upstream) else { return };
         let call = Call { ask, ..self.call.clone() };
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
-        let mut missed = false;
         loop {
             let began = Instant::now();
             match self.router.next.ask(call.clone(), upstream.clone()).await {
                 Ok(reply) => {
-                    // What it offers may have changed while it was away.
-                    if std::mem::take(&mut missed) && self.say_lists_changed().await.is_err() {
-                        return;
-                    }
+                    self.of.hears(&upstream.key);
                     if !self.forward(read_messages(reply), &upstream.key).await {
                         return;
                     }
                     // What it says until the next stream stands, nobody hears.
-                    missed = true;
+                    if let For::Session(session) = &*self.of {
+                        State::of(session).suspect_own(&upstream.key);
+                    }
                 }
                 // It has no such stream: it says nothing beside answers.
-                Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => return,
+                Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => {
+                    self.of.hears(&upstream.key);
+                    return;
+                }
                 Err(failure) => {
+                    self.of.hears(&upstream.key);
                     tracing::debug!(
                         upstream = upstream.name,
                         error = failure.chain(),
                         "no stream from the upstream"
                     );
-                    missed = true;
                 }
             }
             if began.elapsed() >= LASTED {
@@ -184,15 +255,6 @@ impl<N: Upstreams> Feed<N> {
         }
         true
     }
-
-    async fn say_lists_changed(&self) -> Result<(), mpsc::error::SendError<Message>> {
-        for (at, method) in LIST_CHANGED.into_iter().enumerate() {
-            if let Some(note) = self.of.list_changed(at, method) {
-                self.sender.send(note).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl For {
@@ -203,24 +265,51 @@ impl For {
         }
     }
 
+    /// Tells the session's requests that there is a stream to wait for.
+    fn hearing(&self) -> Option<Hearing> {
+        let Self::Session(session) = self else { return None };
+        State::of(session).has_stream(true);
+        Some(Hearing(session.clone()))
+    }
+
+    fn hears(&self, upstream: &Key) {
+        if let Self::Session(session) = self {
+            State::of(session).hears(upstream);
+        }
+    }
+
+    /// When there may be more to follow or to tell.
+    async fn stirred(&self) {
+        match self {
+            Self::Session(session) => State::of(session).stirred.notified().await,
+            Self::Listen(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether an upstream has anything to say here. An upstream that a session has not talked to yet has no
+    /// session of its own to say it in.
+    fn concerns(&self, upstream: &Upstream) -> bool {
+        match self {
+            Self::Session(session) => State::of(session).is_used(&upstream.key),
+            Self::Listen(listen) => listen.resources.contains_key(&upstream.key),
+        }
+    }
+
     /// What to ask an upstream for; `None`: it has nothing to say here.
     fn ask(&self, upstream: &Upstream) -> Option<Ask> {
         let listen = match self {
             Self::Session(_) => return Some(Ask::Stream),
             Self::Listen(listen) => listen,
         };
-        let own = listen.resources.get(&upstream.key);
-        if own.is_none() && listen.lists == [false; 3] {
-            return None;
+        let own = listen.resources.get(&upstream.key)?;
+        let mut edits = Vec::new();
+        // That lists changed is the gateway's to say.
+        for list in LISTS {
+            let at = listen.request.param(&["notifications", list]).ok().flatten();
+            edits.extend(at.map(|at| (at, b"false".to_vec())));
         }
-        let path = ["notifications", "resourceSubscriptions"];
-        let edits = match listen.request.param(&path).ok().flatten() {
-            None => Vec::new(),
-            Some(at) => {
-                let own = serde_json::to_vec(&own.cloned().unwrap_or_default()).expect("strings serialise");
-                vec![(at, own)]
-            }
-        };
+        let at = listen.request.param(&["notifications", "resourceSubscriptions"]).ok().flatten()?;
+        edits.push((at, serde_json::to_vec(own).expect("strings serialise")));
         Some(Ask::Message(listen.request.spliced(edits)))
     }
 
@@ -230,6 +319,7 @@ impl For {
             Self::Session(session) => State::of(session).outward(upstream, message),
             // The subscription was acknowledged already, by the gateway.
             Self::Listen(_) if message.method() == method::LISTEN_ACKNOWLEDGED => None,
+            Self::Listen(_) if method::LIST_CHANGED.contains(&message.method()) => None,
             Self::Listen(_) => Some(message),
         }
     }
@@ -249,6 +339,25 @@ impl For {
         let result = format!(r#"{{"resultType":"complete","_meta":{}}}"#, listen.tag());
         Message::parse(&rpc::result(listen.request.id()?, result.as_bytes())).ok()
     }
+}
+
+/// While a session has its stream.
+struct Hearing(Arc<Session>);
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        State::of(&self.0).has_stream(false);
+    }
+}
+
+/// Which digests differ from those told before. What was never told is not news: the client has not asked.
+fn differ(told: &mut Told, now: Told) -> [bool; 4] {
+    let before = std::mem::replace(told, now);
+    let mut changed = [false; 4];
+    for (at, changed) in changed.iter_mut().enumerate() {
+        *changed = before[at].is_some() && before[at] != told[at];
+    }
+    changed
 }
 
 impl Listen {

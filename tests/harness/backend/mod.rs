@@ -273,6 +273,11 @@ impl Backend {
         self.shared.state().tools.remove(name);
     }
 
+    /// Lists these tools to one legacy session alone: the bytes of `result`.
+    pub fn session_tools(&self, session: &str, result: &str) {
+        self.answer(&format!("tools/list@{session}"), Answer::Result(result.to_owned()));
+    }
+
     /// Says how a method is answered, or a method and a name: `resources/read test://x`.
     pub fn answer(&self, key: &str, answer: Answer) {
         self.shared.state().answers.insert(key.to_owned(), answer);

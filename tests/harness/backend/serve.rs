@@ -188,8 +188,10 @@ const CAPABILITIES: &str = r#"{"tools":{"listChanged":true},"resources":{"listCh
 pub(super) fn scripted(received: &Received, parsed: &Value, state: &mut State) -> Answer {
     let params = &parsed["params"];
     let name = params["name"].as_str().or_else(|| params["uri"].as_str()).unwrap_or_default();
+    let by_session = format!("{}@{}", received.method, received.header("mcp-session-id"));
     let by_name = format!("{} {name}", received.method);
-    let key = if state.answers.contains_key(&by_name) { &by_name } else { &received.method };
+    let known = [&by_session, &by_name].into_iter().find(|key| state.answers.contains_key(*key));
+    let key = known.unwrap_or(&received.method);
     match state.answers.get_mut(key) {
         Some(Answer::InTurn(turns)) if turns.len() > 1 => return turns.remove(0),
         Some(Answer::InTurn(turns)) => return turns[0].clone(),
