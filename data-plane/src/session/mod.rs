@@ -218,6 +218,11 @@ impl<N: Handle> Sessions<N> {
 
     async fn stream(&self, call: Call, session: Arc<Session>) -> Result<Reply, Failure> {
         let Some(lease) = Lease::take(&session) else {
+            let resumes = call.headers.contains_key(header::LAST_EVENT_ID);
+            if resumes && session.relayed.get() == Some(&true) {
+                // The stream of a call, taken up beside the session's own: the upstream knows which.
+                return self.next.handle(call).await;
+            }
             return Err(Failure::new(Kind::StreamTaken, "this session has its GET stream already"));
         };
         let replay: &Replay = session.stream_state();

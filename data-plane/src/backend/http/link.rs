@@ -77,8 +77,9 @@ impl HttpLink {
             .and_then(|at| json::string(answer.bytes(), &at).map(std::borrow::Cow::into_owned))
             .filter(|version| era::LEGACY.contains(&version.as_str()))
             .and_then(|version| HeaderValue::from_str(&version).ok())
+            // Servers of the other era exist that answer `initialize`, and mean a revision without sessions.
             .ok_or_else(|| {
-                Failure::new(Kind::Protocol, "the upstream negotiated a revision the gateway does not know")
+                Failure::new(Kind::WrongEra, "the upstream negotiated a revision that has no sessions")
             })?;
         let link = Self(Arc::new(Inner {
             server: server.clone(),

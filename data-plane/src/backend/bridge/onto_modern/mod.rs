@@ -139,7 +139,11 @@ impl<B: Backend> Link<B> {
     pub(super) async fn open(server: Arc<B>, ground: &Ground, initialize: &Message) -> Result<Self, Failure> {
         let profile =
             Profile::of(initialize).map_err(|malformed| Failure::new(Kind::InvalidParams, malformed.0))?;
-        let discovered = server.discover().await?;
+        let mut discovered = server.discover().await?;
+        if discovered.error().is_some() {
+            // A server may refuse the first request only to say which revisions it speaks.
+            discovered = server.discover().await?;
+        }
         let handshake = handshake::initialized(&discovered, profile.version)?;
         let offers = Offers::of(&handshake);
         let shared = Shared {
