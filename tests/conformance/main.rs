@@ -2,6 +2,9 @@
 //! the whole score: a gateway that loses a scenario the server passes is at fault.
 
 #[cfg(test)]
+mod clients;
+
+#[cfg(test)]
 mod tests {
     use o1_tests::{Gateway, peers, peers::Server};
     use std::{collections::BTreeMap, time::Duration};

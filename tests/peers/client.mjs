@@ -11,7 +11,23 @@ for await (const chunk of process.stdin) input += chunk;
 const order = JSON.parse(input);
 
 const mode = /^\d/.test(order.mode) ? { pin: order.mode } : order.mode;
-const client = new sdk.Client({ name: 'o1-tests', version: '1.0.0' }, { versionNegotiation: { mode } });
+const capabilities = order.answers ? { elicitation: { form: {} }, sampling: {}, roots: {} } : {};
+const client = new sdk.Client(
+  { name: 'o1-tests', version: '1.0.0' },
+  { capabilities, versionNegotiation: { mode } },
+);
+if (order.answers) {
+  client.setRequestHandler('elicitation/create', async ({ params }) => {
+    const names = Object.keys(params.requestedSchema.properties);
+    return { action: 'accept', content: Object.fromEntries(names.map((name) => [name, `the ${name} of Ada`])) };
+  });
+  client.setRequestHandler('sampling/createMessage', async ({ params }) => {
+    const [{ content }] = params.messages;
+    const { text } = [content].flat()[0];
+    return { role: 'assistant', model: 'o1', content: { type: 'text', text: `Sampled for ${text}` } };
+  });
+  client.setRequestHandler('roots/list', async () => ({ roots: [{ uri: 'file:///o1/root' }] }));
+}
 const limit = setTimeout(() => {
   console.error('out of time');
   process.exit(1);

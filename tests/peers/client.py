@@ -3,14 +3,33 @@
 Reads {"url", "mode", "steps": [{"method", "params"}]} on stdin, and perhaps {"token"}, which is sent as a bearer
 token; writes {"protocolVersion", "results": [...]} on stdout, one result for each step: {"result": as on the wire} or
 {"error": text}. Modes: auto, legacy, a version.
+With "answers": true it declares and answers elicitation, sampling and roots.
 """
 
 import asyncio
 import json
 import sys
 
+import mcp_types as t
 from mcp import Client
 from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
+
+
+async def elicited(_context, params):
+    names = params.requested_schema["properties"]
+    return t.ElicitResult(action="accept", content={name: f"the {name} of Ada" for name in names})
+
+
+async def sampled(_context, params):
+    words = f"Sampled for {params.messages[0].content.text}"
+    return t.CreateMessageResult(role="assistant", model="o1", content=t.TextContent(text=words))
+
+
+async def roots(_context):
+    return t.ListRootsResult(roots=[t.Root(uri="file:///o1/root")])
+
+
+ANSWERS = {"elicitation_callback": elicited, "sampling_callback": sampled, "list_roots_callback": roots}
 
 
 async def step(client: Client, method: str, params: dict):
@@ -44,7 +63,8 @@ async def main() -> dict:
     order = json.load(sys.stdin)
     results = []
     async with asyncio.timeout(order.get("seconds", 60)):
-        async with Client(server(order), mode=order["mode"]) as client:
+        answers = ANSWERS if order.get("answers") else {}
+        async with Client(server(order), mode=order["mode"], **answers) as client:
             for each in order["steps"]:
                 try:
                     result = await step(client, each["method"], each.get("params", {}))

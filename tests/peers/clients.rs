@@ -23,10 +23,14 @@ pub struct Step {
 /// The negotiated revision, and for each step `{"result": …}` or `{"error": …}`.
 type Results = (String, Vec<Value>);
 
+/// `mode` with a `+` at its end: the client answers what it is asked.
 fn order(url: &str, mode: &str, steps: &[Step]) -> String {
     let steps: Vec<_> =
         steps.iter().map(|step| json!({"method": step.method, "params": step.params})).collect();
-    json!({"url": url, "mode": mode, "steps": steps, "seconds": PATIENCE.as_secs()}).to_string()
+    let answers = mode.ends_with('+');
+    let mode = mode.trim_end_matches('+');
+    json!({"url": url, "mode": mode, "steps": steps, "seconds": PATIENCE.as_secs(), "answers": answers})
+        .to_string()
 }
 
 fn results(output: &str) -> Results {

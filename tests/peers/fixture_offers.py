@@ -11,6 +11,7 @@ import mcp_types as t
 from mcp.server.subscriptions import PromptsListChanged, ResourceUpdated, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.message import ServerMessageMetadata
 
 MODERN = "2026-07-28"
 PAUSE = 0.05
@@ -197,7 +198,13 @@ async def test_sampling(_fixture, ctx, params):
 async def test_roots(_fixture, ctx, params):
     if capabilities(ctx).roots is None:
         return failed("the client has no roots")
-    answer = await ask_client(ctx, params, t.ListRootsRequest(), ctx.session.list_roots)
+
+    async def legacy():
+        # `session.list_roots` has no word for the call that it belongs to.
+        related = ServerMessageMetadata(related_request_id=ctx.request_id)
+        return await ctx.session.send_request(t.ListRootsRequest(), t.ListRootsResult, metadata=related)
+
+    answer = await ask_client(ctx, params, t.ListRootsRequest(), legacy)
     if isinstance(answer, t.InputRequiredResult):
         return answer
     return done("Roots: " + ", ".join(str(root.uri) for root in answer.roots))

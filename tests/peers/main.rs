@@ -5,6 +5,8 @@
 mod access;
 #[cfg(test)]
 mod clients;
+#[cfg(test)]
+mod questions;
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +127,7 @@ mod tests {
     }
 
     /// What went wrong for a client, step by step; nothing when every step gave what the table says.
-    fn judge(client: &str, steps: &[Step], results: &[Value]) -> Vec<String> {
+    pub fn judge(client: &str, steps: &[Step], results: &[Value]) -> Vec<String> {
         assert_eq!(results.len(), steps.len(), "{client}: a result for every step");
         let right = |step: &Step, result: &Value| {
             let failed = result["result"].is_null() || result["result"]["isError"] == true;
