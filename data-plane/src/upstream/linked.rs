@@ -55,7 +55,7 @@ pub(super) async fn link<C: Connect>(
         let link =
             open(runtime, session, &slot.remembered).await.inspect_err(|failure| runtime.note(failure))?;
         runtime.metrics.reached();
-        runtime.metrics.spoke(Era::Legacy);
+        runtime.spoke(Era::Legacy).await;
         Ok(link)
     };
     slot.link.get(Link::is_open, opened).await

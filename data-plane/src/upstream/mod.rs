@@ -74,11 +74,11 @@ impl<C: Connect> Upstream<C> {
             return guard::stream(exchange, runtime, &self.context, None, farewell).await;
         }
         let guard = guard::Guard::new(runtime, message, None);
-        guard.answer(exchange).await.inspect(|reply| {
-            if reply.status.is_success() {
-                runtime.metrics.spoke(Era::Modern);
-            }
-        })
+        let reply = guard.answer(exchange).await?;
+        if reply.status.is_success() {
+            runtime.spoke(Era::Modern).await;
+        }
+        Ok(reply)
     }
 }
 

@@ -66,6 +66,13 @@ impl<B: Backend> Runtime<B> {
         Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
     }
 
+    /// Notes that an era was spoken, if the upstream did so itself and nobody translated.
+    pub(super) async fn spoke(&self, era: Era) {
+        if matches!(self.speaks(era).await, Ok(true)) {
+            self.metrics.spoke(era);
+        }
+    }
+
     /// Remembers what a failure says about the upstream.
     pub(super) fn note(&self, failure: &Failure) {
         if matches!(failure.kind, Kind::Unreachable | Kind::Timeout) {
@@ -79,7 +86,7 @@ impl<B: Backend> Runtime<B> {
             match self.endpoint().discover().await {
                 Ok(answer) => {
                     self.metrics.reached();
-                    self.metrics.spoke(Era::Modern);
+                    self.spoke(Era::Modern).await;
                     Ok((Instant::now(), Some(answer)))
                 }
                 Err(failure) if failure.kind == Kind::WrongEra => Ok((Instant::now(), None)),

@@ -11,7 +11,7 @@ mod unseen;
 mod verdict;
 
 use crate::{
-    call::{self, Ask, Backend, Body, Connect, JSON, Probe, Reply, read_up_to},
+    call::{self, Ask, Backend, Body, Connect, Probe, Reply, read_all},
     context::Context,
     failure::{Failure, Kind},
     joint::Joint,
@@ -19,7 +19,8 @@ use crate::{
     plan::Upstream,
     principal::Principal,
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
 use o1_process::Tasks;
 use onto_legacy::OntoLegacy;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -78,7 +79,7 @@ pub enum Link<B: Backend> {
 }
 
 /// Refusals up to this size are read to see what they say about the era.
-const REFUSAL_MAX: usize = 64 << 10;
+const REFUSAL_MAX: u64 = 64 << 10;
 
 impl<B: Backend> Bridge<B> {
     fn new(
@@ -351,9 +352,11 @@ async fn refused_as_foreign(reply: Reply) -> Result<(Reply, bool), Failure> {
     if !matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
         return Ok((reply, false));
     }
-    let Reply { status, mut headers, body } = reply;
+    let Reply { status, headers, body } = reply;
     let bytes = match body {
-        Body::Bytes(body) => read_up_to(body, REFUSAL_MAX).await?,
+        Body::Bytes(body) if body.size_hint().exact().is_some_and(|size| size <= REFUSAL_MAX) => {
+            read_all(body).await?
+        }
         Body::Full(bytes) => bytes,
         body => return Ok((Reply { status, headers, body }, false)),
     };
@@ -361,7 +364,6 @@ async fn refused_as_foreign(reply: Reply) -> Result<(Reply, bool), Failure> {
         Ok(answer) => error_code(&answer).is_none_or(|code| (-32019..=-32000).contains(&code)),
         Err(_) => true,
     };
-    headers.entry(header::CONTENT_TYPE).or_insert(JSON);
     Ok((Reply { status, headers, body: Body::Full(bytes) }, foreign))
 }
 

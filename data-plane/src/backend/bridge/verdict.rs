@@ -23,6 +23,8 @@ pub(super) struct Verdict {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Known {
     speaks: Option<bool>,
+    /// When that was seen.
+    seen: Option<Instant>,
     /// From when on the answer is asked for again; until then, and when asking fails, it holds.
     doubtful_from: Option<Instant>,
 }
@@ -78,13 +80,19 @@ impl Verdict {
         match seen {
             Observation::Speaks(era, speaks) => {
                 let doubtful_from = (!speaks).then(|| now + NO_FRESH);
-                *next.era(era) = Known { speaks: Some(speaks), doubtful_from };
+                *next.era(era) = Known { speaks: Some(speaks), seen: Some(now), doubtful_from };
                 if next.legacy.speaks == Some(false) && next.modern.speaks == Some(false) {
                     // A server that speaks nothing is one that we misunderstood.
                     next = Self { generation, ..Self::default() };
                 }
             }
-            Observation::Contradicted(era) => next.era(era).doubt(now),
+            // Right after an answer it is an error of another kind.
+            Observation::Contradicted(era) => {
+                let again = next.era(era).seen.map_or(now, |seen| seen + ASK_AGAIN);
+                if now >= again {
+                    next.era(era).doubt(now);
+                }
+            }
             Observation::Unreachable => {
                 next.legacy.doubt(now);
                 next.modern.doubt(now);
@@ -135,7 +143,8 @@ mod tests {
             (&[(0, Speaks(Modern, false))], fresh, Unknown, Doubtful(false)),
             (&[(0, Speaks(Modern, true)), (1, Speaks(Legacy, true))], 2, Known(true), Known(true)),
             (&[(0, Speaks(Modern, true)), (1, Speaks(Legacy, false))], 2, Known(false), Known(true)),
-            (&[(0, Speaks(Modern, true)), (1, Contradicted(Modern))], 1, Unknown, Doubtful(true)),
+            (&[(0, Speaks(Modern, true)), (9, Contradicted(Modern))], 9, Unknown, Doubtful(true)),
+            (&[(0, Speaks(Modern, true)), (1, Contradicted(Modern))], 9, Unknown, Known(true)),
             (&[(0, Speaks(Modern, false)), (1, Speaks(Legacy, false))], 1, Unknown, Unknown),
         ] {
             assert_eq!(fold(seen, at), (legacy, modern), "{seen:?} at {at}");

@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 const BESIDE_MAX: usize = 64;
 /// How long a server may take for a request of our own, or to take a message.
 const OWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How soon after the handshake a server that offers no stream of its own has said so.
+const SHOWS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Who may share a session: one principal's calls that declare the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +66,7 @@ pub(super) struct Line<L: Link> {
     notes: broadcast::Sender<Note>,
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Beside>>,
+    opened: Instant,
     used: Mutex<Instant>,
     /// The level last set, as a place in [`LEVELS`].
     level: tokio::sync::Mutex<Option<usize>>,
@@ -90,6 +94,7 @@ impl<L: Link> Line<L> {
             notes,
             next: AtomicU64::new(1),
             calls: Mutex::default(),
+            opened: Instant::now(),
             used: Mutex::new(Instant::now()),
             level: tokio::sync::Mutex::default(),
             subscriptions: tokio::sync::Mutex::default(),
@@ -117,7 +122,8 @@ impl<L: Link> Line<L> {
     /// something.
     pub(super) fn seat(self: &Arc<Self>, can_be_asked: bool) -> Option<(Seat<L>, mpsc::Receiver<Message>)> {
         let mut calls = self.calls();
-        if self.link.one_at_a_time() && !calls.is_empty() {
+        // Closed under the same lock: who has a place has an open line.
+        if self.closed.is_cancelled() || (self.link.one_at_a_time() && !calls.is_empty()) {
             return None;
         }
         let number = self.number();
@@ -134,7 +140,21 @@ impl<L: Link> Line<L> {
 
     /// Since when nobody uses it; `None` while somebody does.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let busy = !self.calls().is_empty() || self.listeners.load(Ordering::Acquire) > 0;
+        self.idle_among(&self.calls())
+    }
+
+    /// Gives no more places if nobody has used it since `limit`; true when it is to be closed.
+    pub(super) fn retire(&self, limit: Instant) -> bool {
+        let calls = self.calls();
+        let over = self.idle_among(&calls).is_some_and(|since| since <= limit);
+        if over {
+            self.closed.cancel();
+        }
+        over
+    }
+
+    fn idle_among(&self, calls: &HashMap<u64, Beside>) -> Option<Instant> {
+        let busy = !calls.is_empty() || self.listeners.load(Ordering::Acquire) > 0;
         (!busy).then(|| *self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -144,10 +164,10 @@ impl<L: Link> Line<L> {
         self.link.close().await;
     }
 
-    /// Whether the server says anything by itself, waiting a moment for it to show.
+    /// Whether the server says anything by itself. Right after the handshake that takes a moment to show.
     pub(super) async fn streams(&self) -> bool {
         let mut known = self.streams.subscribe();
-        let found = timeout(Duration::from_millis(250), known.wait_for(Option::is_some)).await;
+        let found = timeout_at(self.opened + SHOWS_WITHIN, known.wait_for(Option::is_some)).await;
         // A server that is slow to say so may still do it: some send the head with the first event.
         !matches!(found, Ok(Ok(known)) if *known == Some(false))
     }

@@ -95,7 +95,9 @@ impl<B: Backend> Pool<B> {
             return Ok(seat);
         }
         let line = self.open(sharers).await?;
-        let seat = line.seat(can_be_asked).expect("nobody else knows a line that was just opened");
+        let seat = line.seat(can_be_asked).ok_or_else(|| {
+            Failure::new(Kind::Unreachable, "the upstream ended the session right after it was opened")
+        })?;
         group.more().push(line);
         Ok(seat)
     }
@@ -131,11 +133,13 @@ impl<B: Backend> Pool<B> {
                 .iter()
                 .filter_map(|line| Some((line.idle_since()?, line)))
                 .min_by_key(|(since, _)| *since);
-            let Some((_, idle)) = idle else {
-                let words = format!("{LINES_MAX} sessions with the upstream are in use; try again later");
-                return Err(Failure::new(Kind::Unreachable, words));
-            };
-            idle.close().await;
+            match idle {
+                Some((since, idle)) if idle.retire(since) => idle.close().await,
+                _ => {
+                    let words = format!("{LINES_MAX} sessions with the upstream are in use; try again later");
+                    return Err(Failure::new(Kind::Unreachable, words));
+                }
+            }
         }
         let link = self.native.open(&initialize(&sharers.declared)).await?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -172,17 +176,14 @@ impl<B: Backend> Drop for Pool<B> {
 /// Closes what has been idle for long; false when the pool is gone.
 async fn sweep<B: Backend>(pool: &Weak<Pool<B>>) -> bool {
     let Some(pool) = pool.upgrade() else { return false };
-    let now = Instant::now();
+    let limit = Instant::now().checked_sub(IDLE);
     let mut over = Vec::new();
     pool.groups().retain(|_, group| {
-        let is_over = |line: &Arc<Line<B::Link>>| {
-            line.idle_since().is_some_and(|since| now.saturating_duration_since(since) >= IDLE)
-        };
-        over.extend(group.lines().into_iter().filter(is_over));
-        group.more().retain(|line| line.is_open() && !is_over(line));
+        let lines = group.lines();
+        over.extend(lines.iter().filter(|line| limit.is_some_and(|limit| line.retire(limit))).cloned());
+        group.more().retain(|line| line.is_open());
         // Held by somebody else: it is being used this very moment.
-        let idle = group.lines().iter().all(is_over);
-        !(idle && Arc::strong_count(group) == 1)
+        lines.iter().any(|line| line.is_open()) || Arc::strong_count(group) > 1
     });
     futures_util::future::join_all(over.iter().map(|line| line.close())).await;
     true
