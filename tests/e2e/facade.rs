@@ -11,11 +11,15 @@ const SOON: Duration = Duration::from_secs(10);
 const ROUTES: [(&str, &str); 2] = [("/mcp", "only__"), ("/u/only/mcp", "")];
 
 async fn gateway() -> (Gateway, Backend) {
-    gateway_with("").await
+    gateway_with(&[], "").await
 }
 
-async fn gateway_with(more: &str) -> (Gateway, Backend) {
+/// With tools that are there from the start: lists are kept in the background.
+async fn gateway_with(tools: &[&str], more: &str) -> (Gateway, Backend) {
     let backend = Backend::with(Era::Modern).await;
+    for tool in tools {
+        backend.tool(tool, Answer::Hangup);
+    }
     let gateway = Gateway::start(&config([backend.upstream("only") + more])).await;
     (gateway, backend)
 }
@@ -112,7 +116,7 @@ async fn arguments_travel_in_headers_as_the_schema_says_and_a_changed_schema_is_
         format!(r#"{{"name":"there","inputSchema":{{"type":"object","properties":{{"region":{region}}}}}}}"#)
     };
     for (route, prefix) in ROUTES {
-        let (gateway, backend) = gateway().await;
+        let (gateway, backend) = gateway_with(&["there"], "").await;
         backend.tool_as("there", &item("Region"), Answer::text("done"));
         let client = Legacy::open(gateway.address(), route).await;
         let tool = format!("{prefix}there");
@@ -151,7 +155,7 @@ async fn tools_with_broken_header_annotations_are_not_offered() {
 // IBM/mcp-context-forge#6640: legacy clients get more than an error from tools that need input.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_in_a_result_is_put_to_the_client_in_the_middle_of_the_call() {
-    let (gateway, backend) = gateway_with("    timeouts: {idle: 1s}\n").await;
+    let (gateway, backend) = gateway_with(&["ask"], "    timeouts: {idle: 1s}\n").await;
     for (route, prefix) in ROUTES {
         // The state keeps its spelling, escapes and all.
         let state = r#""a\u0062c=="#.to_owned() + "\"";
@@ -208,7 +212,7 @@ async fn a_server_that_never_has_enough_input_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_call_is_given_up_at_the_server_and_a_lost_connection_is_not() {
-    let (gateway, backend) = gateway().await;
+    let (gateway, backend) = gateway_with(&["slow", "slower"], "").await;
     let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":TOKEN,"progress":1}}"#;
     let slow = |time: u64| {
         let last = Answer::Later(Duration::from_secs(time), Box::new(Answer::text("late")));
@@ -339,5 +343,45 @@ async fn content_that_an_old_client_cannot_know_becomes_text() {
         let client = client(&gateway, "/u/only/mcp", version, "{}").await;
         let content = client.call("show", "{}").await.result()["content"].clone();
         assert_eq!([&content[0]["type"], &content[1]["type"]], types, "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_speaks_only_the_modern_era_serves_legacy_clients() {
+    let program = env!("CARGO_BIN_EXE_o1-test-server");
+    let upstream = format!("  only:\n    primary:\n      - command: [{program}, modern]\n");
+    let gateway = Gateway::start(&config([upstream])).await;
+    for (route, prefix) in ROUTES {
+        let client = client(&gateway, route, LEGACY, r#"{"roots":{}}"#).await;
+        let call = |tool: &str| format!(r#"{{"name":"{prefix}{tool}"}}"#);
+
+        let mut asking = client.stream("tools/call", &call("ask")).await;
+        let question = asking.message("a question", SOON, |message| message["method"] == "roots/list").await;
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"roots":[]}}}}"#, question["id"]);
+        assert_eq!(client.post(answer).await.status, 202, "{route}");
+        let end = asking.message("the end", SOON, |message| message["result"].is_object()).await;
+        assert_eq!(end["result"]["content"][0]["text"], r#"{"where":{"roots":[]}}"#, "{route}");
+
+        let cancelled = || async {
+            let said = client.request("tools/call", &call("cancelled")).await.result();
+            said["content"][0]["text"].as_str().unwrap().parse::<u32>().unwrap()
+        };
+        let before = cancelled().await;
+        // The client counts its requests: two came before this one.
+        let note = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#;
+        let hang = call("hang");
+        let cancel = until("the call to be cancelled at the process", SOON, || async {
+            client.post(note).await;
+            (cancelled().await > before).then_some(())
+        });
+        let (hung, ()) = tokio::join!(client.request("tools/call", &hang), cancel);
+        assert!(hung.body.is_empty(), "{route}: {}", hung.text());
+
+        let mut stream = client.listen().await;
+        let subscribed = client.request("resources/subscribe", r#"{"uri":"x:y"}"#).await;
+        assert_eq!(subscribed.result_bytes(), "{}", "{route}");
+        assert_eq!(client.request("tools/call", &call("change")).await.status, 200);
+        let updated = stream.notification("notifications/resources/updated", SOON).await;
+        assert_eq!(updated["params"], json!({"uri": "x:y"}), "{route}");
     }
 }

@@ -1,5 +1,8 @@
 //! A small MCP server on standard input and output, revision 2025-11-25, for upstreams that are processes. It echoes
-//! arguments byte for byte, tells about itself, and misbehaves on request. Raw JSON, like the rest of the harness.
+//! arguments byte for byte, tells about itself, and misbehaves on request. Raw JSON, like the rest of the harness. With
+//! the argument `modern` it is another one, see [`modern`].
+
+mod modern;
 
 use o1_tests::http::member;
 use std::{
@@ -9,6 +12,10 @@ use std::{
 };
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("modern") {
+        modern::serve();
+        return ExitCode::SUCCESS;
+    }
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         let Some(id) = member(&line, "id") else { continue };
