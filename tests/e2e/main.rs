@@ -17,7 +17,11 @@ mod handles;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod legacy_servers;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
@@ -27,7 +31,11 @@ mod routes;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod sse;
+#[cfg(test)]
+mod sse_clients;
 #[cfg(test)]
 mod stability;
 #[cfg(test)]

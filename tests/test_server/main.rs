@@ -6,7 +6,9 @@ mod modern;
 
 use o1_tests::http::member;
 use std::{
+    fs::OpenOptions,
     io::{BufRead as _, Write as _},
+    path::Path,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -16,10 +18,39 @@ fn main() -> ExitCode {
         modern::serve();
         return ExitCode::SUCCESS;
     }
+    // A file without which the server crashes at its start; each start leaves a line beside it.
+    if let Some(needed) = std::env::var_os("O1_TEST_NEEDS") {
+        let starts = Path::new(&needed).with_extension("starts");
+        if let Ok(mut starts) = OpenOptions::new().create(true).append(true).open(starts) {
+            let _ = writeln!(starts, "{}", std::process::id());
+        }
+        if !Path::new(&needed).exists() {
+            let _ = writeln!(std::io::stderr(), "not configured");
+            return ExitCode::from(7);
+        }
+    }
+    let mut heard = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
+        let method = text(&line, "method");
+        if HEARD.contains(&method.as_str()) {
+            heard.push(
+                member(&line, "params").map_or_else(|| method.clone(), |params| format!("{method} {params}")),
+            );
+        }
         let Some(id) = member(&line, "id") else { continue };
-        let reply = match answer(&line) {
+        let called = member(&line, "params").map(|params| text(&params, "name")).unwrap_or_default();
+        if method == "tools/call" && called == "hold" {
+            continue;
+        }
+        let answered = match (method.as_str(), called.as_str()) {
+            ("tools/call", "heard") => Some(Ok(format!(
+                r#"{{"content":[{{"type":"text","text":{}}}]}}"#,
+                serde_json::Value::from(serde_json::Value::from(heard.clone()).to_string())
+            ))),
+            _ => answer(&line),
+        };
+        let reply = match answered {
             Some(Ok(result)) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
             Some(Err(error)) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
             None => return ExitCode::from(3),
@@ -32,19 +63,28 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What the tool `heard` tells about.
+const HEARD: [&str; 4] =
+    ["resources/subscribe", "resources/unsubscribe", "logging/setLevel", "notifications/cancelled"];
+
 /// `None`: the process ends without an answer.
 fn answer(line: &str) -> Option<Result<String, String>> {
     let method = text(line, "method");
     Some(Ok(match method.as_str() {
         "initialize" => {
             let info = r#""serverInfo":{"name":"o1-test-server","version":"1"}"#;
-            format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},{info}}}"#)
+            format!(
+                r#"{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}},"resources":{{"subscribe":true}},"logging":{{}}}},{info}}}"#
+            )
         }
-        "ping" => "{}".to_owned(),
+        "ping" | "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel" => "{}".to_owned(),
+        "resources/list" => r#"{"resources":[]}"#.to_owned(),
+        "resources/templates/list" => r#"{"resourceTemplates":[]}"#.to_owned(),
         "tools/list" => {
             let tool =
                 |name| format!(r#"{{"name":"{name}","description":"","inputSchema":{{"type":"object"}}}}"#);
-            let names = ["echo", "pid", "environment", "sleep", "child", "log", "exit"];
+            let names =
+                ["echo", "pid", "environment", "sleep", "child", "log", "exit", "say", "heard", "hold"];
             format!(r#"{{"tools":[{}]}}"#, names.map(tool).join(","))
         }
         "tools/call" => return call(&member(line, "params")?),
@@ -71,6 +111,11 @@ fn call(params: &str) -> Option<Result<String, String>> {
         "log" => {
             let _ = writeln!(std::io::stderr(), "{}", text(&arguments, "line"));
             "logged".to_owned()
+        }
+        // Writes a message of the test's own to standard output.
+        "say" => {
+            let _ = writeln!(std::io::stdout(), "{}", text(&arguments, "line"));
+            "said".to_owned()
         }
         "exit" => return None,
         name => return Some(Err(format!(r#"{{"code":-32602,"message":"no tool {name}"}}"#))),

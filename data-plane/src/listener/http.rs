@@ -5,6 +5,7 @@ use super::{
     auth::{self, Authentication, Caller as Who, Denied, Place},
     ladder, origin,
     respond::{self, Asked, ResponseBody},
+    sse::{self, Half, Streams},
 };
 use crate::{
     call::{Ask, Call, Caller, Handle, Route},
@@ -33,13 +34,20 @@ pub(super) struct Service<H> {
     bound: SocketAddr,
     auth: Authentication,
     context: Context,
+    streams: Arc<Streams>,
 }
 
 type Answer = Response<ResponseBody>;
 
 impl<H: Handle> Service<H> {
     pub(super) fn new(path: Arc<H>, bound: SocketAddr, context: &Context) -> Self {
-        Self { path, bound, auth: Authentication::default(), context: context.clone() }
+        Self {
+            path,
+            bound,
+            auth: Authentication::default(),
+            context: context.clone(),
+            streams: Arc::default(),
+        }
     }
 
     /// Never fails: whatever is wrong is a response.
@@ -98,6 +106,9 @@ impl<H: Handle> Service<H> {
         if let Some(metadata) = metadata(&request, &plan) {
             return metadata;
         }
+        if let Some((half, path)) = sse::place(request.uri().path()).filter(|_| plan.clients.sse) {
+            return self.old(request, plan, half, path).await;
+        }
         let mut who = self.caller(&plan, request.uri(), request.headers()).await?;
         route(request.uri(), request.headers(), &plan, &who)?;
         let declared = request.headers().get(mcp_header::PROTOCOL_VERSION).and_then(mcp_header::decode);
@@ -146,6 +157,41 @@ impl<H: Handle> Service<H> {
                 respond::failure(&failure, &asked)
             }
         })
+    }
+
+    /// A client of 2024-11-05; `path` is that of its route.
+    async fn old(
+        &self,
+        request: Request<Incoming>,
+        plan: Arc<Plan>,
+        half: Half,
+        path: String,
+    ) -> Result<Answer, Answer> {
+        let (parts, body) = request.into_parts();
+        let asked = parts.uri.path();
+        let uri: Uri = path.parse().map_err(|_| no_route("no such route"))?;
+        let who = self.caller(&plan, &parts.uri, &parts.headers).await?;
+        let route = route(&uri, &parts.headers, &plan, &who)?;
+        match (half, &parts.method) {
+            (Half::Stream, &Method::GET) => {
+                accepts(&parts.headers, &["text/event-stream"])?;
+                let places = (asked, path);
+                Ok(self.streams.open(&self.context, &self.path, places, who.principal, route))
+            }
+            (Half::Message, &Method::POST) => {
+                let client = self
+                    .streams
+                    .find(parts.uri.query(), &path, &who.principal)
+                    .ok_or_else(|| no_route("unknown or ended session: open the event stream again"))?;
+                content_type(&parts.headers)?;
+                let body = read(body, plan.clients.max_body_bytes).await?;
+                let message = Message::parse(&body).map_err(|invalid| not_a_message(&invalid))?;
+                let status = client.take(&self.context, &self.path, plan, route, message).await;
+                Ok(respond::bare(status))
+            }
+            (Half::Stream, _) => Err(method_not_allowed("GET")),
+            (Half::Message, _) => Err(method_not_allowed("POST")),
+        }
     }
 
     fn note(&self, failure: &Failure) {

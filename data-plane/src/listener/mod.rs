@@ -9,6 +9,7 @@ mod http;
 mod ladder;
 mod origin;
 mod respond;
+mod sse;
 
 use crate::{call::Handle, context::Context, metrics::Metrics};
 use hyper::service::service_fn;

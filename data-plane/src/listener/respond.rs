@@ -130,6 +130,12 @@ pub(super) fn failure(failure: &Failure, asked: &Asked) -> Response<ResponseBody
     with(status, headers, full(body))
 }
 
+/// A failure as the JSON-RPC error of a legacy request.
+pub(super) fn legacy_error(id: &[u8], failure: &Failure) -> Bytes {
+    let (_, code) = status_and_code(failure.kind, Era::Legacy);
+    rpc::error(Some(id), code, failure.public(), None)
+}
+
 fn status_and_code(kind: Kind, era: Era) -> (StatusCode, i32) {
     let modern = era == Era::Modern;
     match kind {

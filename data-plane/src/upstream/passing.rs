@@ -26,12 +26,45 @@ pub(super) struct Answer {
     limit: Pin<Box<Sleep>>,
     inspect: Inspect,
     events: bool,
+    pulse: Pulse,
+}
+
+/// Tells events from comments: a server that only keeps its connection alive is silent.
+#[derive(Default)]
+struct Pulse {
+    /// What the line began with, when it began in an earlier piece.
+    line: Option<u8>,
+}
+
+impl Pulse {
+    /// Whether a piece of the stream holds any byte of an event.
+    fn beats(&mut self, data: &[u8]) -> bool {
+        let mut beats = false;
+        for byte in data {
+            match (byte, self.line) {
+                (b'\n' | b'\r', _) => self.line = None,
+                (_, None) => {
+                    self.line = Some(*byte);
+                    beats |= *byte != b':';
+                }
+                (_, Some(first)) => beats |= first != b':',
+            }
+        }
+        beats
+    }
 }
 
 impl Answer {
     pub(super) fn new(inner: Inner, guard: Guard, events: bool) -> Self {
         let limit = Box::pin(tokio::time::sleep_until(guard.next_limit()));
-        let mut answer = Self { inner, guard: Some(guard), limit, inspect: Inspect::new(events), events };
+        let mut answer = Self {
+            inner,
+            guard: Some(guard),
+            limit,
+            inspect: Inspect::new(events),
+            events,
+            pulse: Pulse::default(),
+        };
         if answer.inner.is_end_stream() {
             answer.finish();
         }
@@ -62,7 +95,9 @@ impl Body for Answer {
                 if let (Some(data), Some(guard)) = (frame.data_ref(), &this.guard) {
                     guard.received(data.len());
                     this.inspect.push(data);
-                    this.limit.as_mut().reset(guard.next_limit());
+                    if !this.events || this.pulse.beats(data) {
+                        this.limit.as_mut().reset(guard.next_limit());
+                    }
                 }
                 // The last frame is the end: nobody has to ask again.
                 if this.inner.is_end_stream() {
@@ -143,5 +178,29 @@ impl Body for Stream {
             return Poll::Ready(this.farewell.take().map(|last| Ok(Frame::data(sse::write(&last)))));
         }
         Pin::new(&mut this.inner).poll_frame(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_blank_lines_are_no_progress_however_they_are_cut() {
+        let mut pulse = Pulse::default();
+        let pieces = [
+            ": ping\n\n",
+            ":",
+            " still the comment",
+            "\r\n",
+            "\n",
+            "data: 1\n",
+            "\n",
+            "d",
+            "ata: 2",
+            "\n\n: p",
+        ];
+        let beats: Vec<_> = pieces.iter().map(|piece| pulse.beats(piece.as_bytes())).collect();
+        assert_eq!(beats, [false, false, false, false, false, true, false, true, true, false]);
     }
 }

@@ -247,8 +247,7 @@ pub(super) static CLIENTS: Section = Section {
             "`true` or `false`",
             "false",
             "Serve clients of HTTP+SSE (2024-11-05) at `/sse` and `/u/<name>/sse`. Their requests must reach the node that holds their stream.",
-        )
-        .not_yet(),
+        ),
         key(
             "failover_metadata",
             "word",
