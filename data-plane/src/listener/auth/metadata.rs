@@ -12,7 +12,7 @@ pub(in crate::listener) struct Place<'a> {
     /// `https://mcp.example`; empty where nobody needs a token.
     origin: Cow<'a, str>,
     /// `/mcp`
-    path: &'a str,
+    path: Cow<'a, str>,
 }
 
 impl<'a> Place<'a> {
@@ -24,6 +24,11 @@ impl<'a> Place<'a> {
                 None => Cow::Owned(format!("http://{}", host.unwrap_or_default())),
             },
             Policy::Loopback | Policy::Open => Cow::Borrowed(""),
+        };
+        // The other half of HTTP+SSE: a client knows only where the stream is.
+        let path = match path.strip_suffix("/message") {
+            Some(base) => Cow::Owned(format!("{base}/sse")),
+            None => Cow::Borrowed(path),
         };
         Self { origin, path }
     }
@@ -60,7 +65,8 @@ fn is_route(path: &str) -> bool {
     let under = |prefix: &str, suffix: &str| {
         path.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)).is_some_and(one)
     };
-    path == "/mcp" || path == "/sse" || under("/mcp/", "") || under("/u/", "/mcp") || under("/u/", "/sse")
+    let streams = path == "/sse" || under("/u/", "/sse") || under("/mcp/", "/sse");
+    path == "/mcp" || under("/mcp/", "") || under("/u/", "/mcp") || streams
 }
 
 fn describe(required: &Required, place: &Place<'_>) -> serde_json::Value {
@@ -77,4 +83,24 @@ fn describe(required: &Required, place: &Place<'_>) -> serde_json::Value {
         }
     }
     document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_route_has_no_metadata_and_both_halves_of_a_stream_are_one_place() {
+        for path in ["/mcp", "/mcp/coding", "/u/a/mcp", "/sse", "/u/a/sse", "/mcp/coding/sse"] {
+            assert!(is_route(path), "{path}");
+        }
+        for path in ["/", "/mcp/", "/mcp/a/b", "/u/mcp", "/u//mcp", "/u/a/b/mcp", "/u/a", "/admin"] {
+            assert!(!is_route(path), "{path}");
+        }
+        let required = Required { resource: Some("https://x".into()), tokens: Vec::new(), issuer: None };
+        let policy = Policy::Required(Box::new(required));
+        let audience = |path| Place::new(&policy, None, path).audiences()[0].clone();
+        assert_eq!(audience("/u/a/message"), audience("/u/a/sse"));
+        assert_eq!(audience("/mcp"), "https://x/mcp");
+    }
 }
