@@ -75,7 +75,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     };
     let configured = context.readiness.register("configuration");
     let path = path::build(&context);
-    let node = Arc::new(node::Node::new(writer, &context, listen));
+    let node = Arc::new(node::Node::new(writer, &context, path.clone(), listen));
     let control_tasks = Tasks::new();
     let control_options = control::Options {
         control: options.control.clone(),

@@ -7,8 +7,9 @@ use crate::{
     inventory::Inventory,
     logs::{Log, Logs},
     metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
+    path::Path,
     plan::{Endpoint, Plan, Version},
-    principal::Policy,
+    principal::{Access, Policy},
     seal::{self, Keyring},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -26,14 +27,21 @@ pub(super) struct Node {
     readiness: Readiness,
     keyring: Arc<Keyring>,
     logs: Arc<Logs>,
+    path: Arc<Path>,
     listen: SocketAddr,
     /// What was applied last. Locked while plans are compiled and swapped: one at a time.
     applied: Mutex<Option<(Version, Arc<Fleet>)>>,
 }
 
 impl Node {
-    pub(super) fn new(writer: current::Writer, context: &Context, listen: SocketAddr) -> Self {
+    pub(super) fn new(
+        writer: current::Writer,
+        context: &Context,
+        path: Arc<Path>,
+        listen: SocketAddr,
+    ) -> Self {
         Self {
+            path,
             listen,
             writer,
             reader: context.current.clone(),
@@ -121,18 +129,26 @@ impl control::Node for Node {
         server: Option<String>,
         principal: Option<String>,
     ) -> BoxFuture<'_, Result<Inventory, NotAnswered>> {
-        let _ = (server, principal);
-        async { Err(NotAnswered::Unsupported) }.boxed()
+        let access = match principal {
+            None => Ok(Access::everything()),
+            Some(name) => named(&self.reader.plan().auth, &name),
+        };
+        let inventory = async move {
+            let found = self.path.below().inventory(server.as_deref(), &access?).await;
+            found.ok_or_else(|| {
+                let plan = self.reader.plan();
+                let names = plan.servers.iter().filter_map(|one| one.name.as_deref());
+                unknown("server", &server.unwrap_or_default(), names)
+            })
+        };
+        inventory.boxed()
     }
 
     fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered> {
         let plan = self.reader.plan();
         let Some(found) = plan.upstream(upstream) else {
-            let names: Vec<_> = plan.upstreams.iter().map(|one| one.name.as_str()).collect();
-            return Err(NotAnswered::NotFound(format!(
-                "no upstream `{upstream}`; there are: {}",
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            )));
+            let names = plan.upstreams.iter().map(|one| one.name.as_str());
+            return Err(unknown("upstream", upstream, names));
         };
         let has_processes = found.primary.iter().any(|one| matches!(one, Endpoint::Stdio { .. }));
         Ok(has_processes.then(|| self.logs.of(upstream)))
@@ -145,6 +161,20 @@ impl control::Node for Node {
     fn seal_with(&self, keys: &[seal::Key]) {
         self.keyring.replace(keys);
     }
+}
+
+/// What a static token of this name gives.
+fn named(auth: &Policy, name: &str) -> Result<Access, NotAnswered> {
+    let Policy::Required(required) = auth else { return Err(unknown("token", name, [].into_iter())) };
+    let names = || required.tokens.iter().filter_map(|(_, principal)| principal.id.strip_prefix("token:"));
+    let found = required.tokens.iter().find(|(_, one)| one.id.strip_prefix("token:") == Some(name));
+    found.map(|(_, one)| one.access.clone()).ok_or_else(|| unknown("token", name, names()))
+}
+
+fn unknown<'a>(noun: &str, name: &str, known: impl Iterator<Item = &'a str>) -> NotAnswered {
+    let known: Vec<_> = known.collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    NotAnswered::NotFound(format!("no {noun} `{name}`; there are: {known}"))
 }
 
 /// Nobody is asked who they are, and more than this machine can come: that takes a word of the operator's.

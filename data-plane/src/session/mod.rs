@@ -47,6 +47,14 @@ pub struct Sessions<N> {
     ended: Ended,
 }
 
+impl<N> Sessions<N> {
+    /// The layer below, for questions that are no calls.
+    #[must_use]
+    pub fn below(&self) -> &N {
+        &self.next
+    }
+}
+
 impl<N: Handle> Sessions<N> {
     /// The layer over `next`. From now on it ends sessions that are silent or whose upstream is gone.
     #[must_use]
