@@ -1,6 +1,8 @@
 //! The whole, as clients and operators meet it: real binaries, raw bytes, nothing installed but Rust.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod bytes;
 #[cfg(test)]
 mod catalogue;
@@ -16,6 +18,8 @@ mod garbage;
 mod handles;
 #[cfg(test)]
 mod headers;
+#[cfg(test)]
+mod inspect;
 #[cfg(test)]
 mod leaks;
 #[cfg(test)]
