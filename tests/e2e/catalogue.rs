@@ -3,7 +3,8 @@
 
 use crate::config;
 use o1_tests::{Answer, Backend, Gateway, Legacy, Modern, backend::Era, mcp::names, until};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const SOON: Duration = Duration::from_secs(10);
 const TOOLS_CHANGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
@@ -19,7 +20,7 @@ async fn tools_are(client: &Legacy, expected: &[&str]) {
 /// Messages that come within a time.
 async fn heard(stream: &mut o1_tests::http::Stream, within: Duration) -> Vec<String> {
     let mut heard = Vec::new();
-    let end = tokio::time::Instant::now() + within;
+    let end = Instant::now() + within;
     while let Ok(Some(event)) = tokio::time::timeout_at(end, stream.event()).await {
         if !event.data.is_empty() {
             heard.push(event.data);

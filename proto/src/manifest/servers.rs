@@ -37,8 +37,13 @@ fn one(name: &str, field: Field<'_>, upstreams: &[&str]) -> Server {
         tools: tools.as_ref().map(selection).unwrap_or_default(),
         prompts: selected("prompts"),
         resources: selected("resources"),
-        rename: tools.as_ref().and_then(|tools| tools.get("rename")).map(rename).unwrap_or_default(),
-        describe: tools.as_ref().and_then(|tools| tools.get("describe")).map(describe).unwrap_or_default(),
+        rename: tools.as_ref().and_then(|tools| tools.get("rename")).as_ref().map(rename).unwrap_or_default(),
+        describe: tools
+            .as_ref()
+            .and_then(|tools| tools.get("describe"))
+            .as_ref()
+            .map(describe)
+            .unwrap_or_default(),
     }
 }
 
@@ -65,7 +70,7 @@ fn selection(map: &Reader<'_>) -> Selection {
     }
 }
 
-fn rename(field: Field<'_>) -> BTreeMap<String, String> {
+fn rename(field: &Field<'_>) -> BTreeMap<String, String> {
     let mut taken: HashMap<&str, &str> = HashMap::new();
     let mut renamed = BTreeMap::new();
     for (old, field) in field.names("such as `{read_text_file: read}`") {
@@ -84,7 +89,7 @@ fn rename(field: Field<'_>) -> BTreeMap<String, String> {
     renamed
 }
 
-fn describe(field: Field<'_>) -> BTreeMap<String, String> {
+fn describe(field: &Field<'_>) -> BTreeMap<String, String> {
     let mut described = BTreeMap::new();
     for (tool, field) in field.names("such as `{read_text_file: Reads a file.}`") {
         let Some(text) = field.text() else { continue };

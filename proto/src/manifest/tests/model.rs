@@ -41,37 +41,7 @@ fn every_example_is_valid() {
 #[test]
 fn the_full_example_means_what_it_says() {
     let text = include_str!("../../../../examples/full.yaml");
-    let files = Upstream {
-        name: "files".into(),
-        prefix: Some("files".into()),
-        primary: vec![Endpoint {
-            kind: EndpointKind::Stdio {
-                command: ["npx", "-y", "@modelcontextprotocol/server-filesystem", "/srv/docs"]
-                    .map(String::from)
-                    .to_vec(),
-                env: [("NODE_ENV".to_owned(), Reference::Literal("production".into()))].into(),
-                processes: Processes::Shared,
-                cwd: None,
-                idle_stop: Some(Duration::from_secs(900)),
-            },
-            weight: 1,
-        }],
-        backup: Some(Backup::Snapshot),
-        headers: [].into(),
-        timeouts: Timeouts {
-            idle: Duration::from_secs(60),
-            total: Duration::from_secs(600),
-            tools: [(
-                "search_*".to_owned(),
-                ToolTimeouts { idle: None, total: Some(Duration::from_secs(1800)) },
-            )]
-            .into(),
-            ..Timeouts::default()
-        },
-        unreachable_tools: UnreachableTools::Keep,
-        resources: vec!["file:///srv/docs/".into()],
-        ..Upstream::default()
-    };
+    let files = full_files();
     let weather = Upstream {
         name: "weather".into(),
         prefix: Some("weather".into()),
@@ -116,6 +86,41 @@ fn the_full_example_means_what_it_says() {
         found,
         Fleet { upstreams: vec![files, old, weather], servers: vec![coding], clients, auth: full_auth() }
     );
+}
+
+/// `files` of the full example.
+fn full_files() -> Upstream {
+    Upstream {
+        name: "files".into(),
+        prefix: Some("files".into()),
+        primary: vec![Endpoint {
+            kind: EndpointKind::Stdio {
+                command: ["npx", "-y", "@modelcontextprotocol/server-filesystem", "/srv/docs"]
+                    .map(String::from)
+                    .to_vec(),
+                env: [("NODE_ENV".to_owned(), Reference::Literal("production".into()))].into(),
+                processes: Processes::Shared,
+                cwd: None,
+                idle_stop: Some(Duration::from_secs(900)),
+            },
+            weight: 1,
+        }],
+        backup: Some(Backup::Snapshot),
+        headers: [].into(),
+        timeouts: Timeouts {
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+            tools: [(
+                "search_*".to_owned(),
+                ToolTimeouts { idle: None, total: Some(Duration::from_secs(1800)) },
+            )]
+            .into(),
+            ..Timeouts::default()
+        },
+        unreachable_tools: UnreachableTools::Keep,
+        resources: vec!["file:///srv/docs/".into()],
+        ..Upstream::default()
+    }
 }
 
 fn full_auth() -> Auth {
