@@ -116,6 +116,9 @@ impl<N: Upstreams> Router<N> {
 
     /// Waits for what was never there, for all at once, and for nobody twice.
     pub(super) async fn first(&self, call: &Call, view: &View, there: impl Fn(&catalogue::State) -> bool) {
+        if view.is_settled() {
+            return;
+        }
         let Ok(server) = server(call) else { return };
         let wait = call.plan.clients.catalogue.wait;
         let entries: Vec<_> = server.upstreams.iter().filter_map(|one| view.entry(one)).collect();

@@ -228,7 +228,7 @@ impl Indices {
         let index = Arc::new(make());
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What is out of date is of no use to anybody.
-        kept.retain(|(one, _)| one.versions == wanted.versions || !Arc::ptr_eq(&one.server, &wanted.server));
+        kept.retain(|(one, _)| one.versions == wanted.versions);
         if kept.len() >= KEPT {
             kept.remove(0);
         }

@@ -195,8 +195,12 @@ impl World {
     }
 
     fn legacy(&self) -> Caller {
-        let initialize =
-            message(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{}}}"#);
+        self.session(message(
+            r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{}}}"#,
+        ))
+    }
+
+    fn session(&self, initialize: Message) -> Caller {
         Caller::Legacy(Some(Arc::new(Session::new(Opening {
             serial: [7; 16],
             began: std::time::SystemTime::now(),
@@ -439,4 +443,41 @@ async fn a_description_is_replaced_or_added_and_nothing_else() {
             r#"{"description":"added","name":"renamed","x":12345678901234567890123}"#,
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_is_kept_while_it_is_used_and_closed_when_nobody_looks() {
+    let tools = own_names(&["x"]);
+    let world = World::new(&[("a", "", &tools)], some_server("s", &["a"]), Access::everything(), 500);
+    let legacy = world.legacy();
+    let lists = || {
+        let asked = world.router.next.asked.lock().unwrap();
+        asked.iter().filter(|one| *one == "a tools/list").count()
+    };
+    for _ in 0..9 {
+        assert_eq!(world.listed("/mcp", &legacy).await, ["x"]);
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+    // Once at first, then every five minutes or so, however often clients look.
+    assert!((2..=3).contains(&lists()), "{}", lists());
+    assert_eq!(world.router.catalogue.views(), 1);
+    tokio::time::sleep(std::time::Duration::from_secs(6 * 60)).await;
+    assert_eq!(world.router.catalogue.views(), 0);
+    let before = lists();
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(lists(), before, "nobody looks, nobody asks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_so_many_views_and_no_more() {
+    let tools = own_names(&["x"]);
+    let world = World::new(&[("a", "", &tools)], some_server("s", &["a"]), Access::everything(), 500);
+    for n in 0..100 {
+        let initialize = message(&format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"capabilities":{{"n":{n}}}}}}}"#
+        ));
+        let caller = world.session(initialize);
+        assert_eq!(world.listed("/mcp", &caller).await, ["x"]);
+    }
+    assert_eq!(world.router.catalogue.views(), 64);
 }

@@ -16,7 +16,10 @@ use crate::{
 };
 use futures_util::{StreamExt as _, future::join_all};
 use o1_process::Backoff;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The longest that one fetch may take; also never longer than a silence of the upstream may be.
@@ -52,6 +55,9 @@ impl<N: Upstreams> Keeper<N> {
         }
         let mut entries = self.view.entries.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         entries.remove(&self.entry.upstream.key);
+        if self.entry.is_untried() {
+            self.view.pending.fetch_sub(1, Ordering::Relaxed);
+        }
         drop(entries);
         self.view.bump();
     }
@@ -67,6 +73,9 @@ impl<N: Upstreams> Keeper<N> {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
         loop {
             let fetched = self.fetch().await;
+            if self.entry.is_untried() {
+                self.view.pending.fetch_sub(1, Ordering::Relaxed);
+            }
             if self.entry.attempted(fetched.as_ref().err().map(Failure::chain)) {
                 self.view.bump();
             }

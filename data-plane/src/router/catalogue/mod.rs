@@ -20,7 +20,7 @@ use keeper::Keeper;
 use o1_process::OnExit;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -83,6 +83,11 @@ impl<N: Upstreams> Catalogue<N> {
         self.last.get(upstream, category)
     }
 
+    #[cfg(test)]
+    pub(super) fn views(&self) -> usize {
+        self.views.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn open(&self, kind: &Kind) -> Arc<View> {
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
         if !views.contains_key(kind) && views.len() >= VIEWS_MAX {
@@ -136,6 +141,7 @@ impl<N: Upstreams> Catalogue<N> {
             }
             let entry = Arc::new(Entry::new(upstream));
             entries.insert(upstream.key, entry.clone());
+            view.pending.fetch_add(1, Ordering::Relaxed);
             let keeper = Keeper {
                 context: self.context.clone(),
                 next: self.next.clone(),

@@ -47,19 +47,23 @@ impl Kind {
     }
 
     pub(in crate::router) fn of_session(session: &Session) -> Self {
-        let capabilities = raw(&session.initialize, &["capabilities"]);
+        let initialize = &session.initialize;
+        let found = initialize.param(&["capabilities"]).ok().flatten();
+        let capabilities = usable(found.map(|at| &initialize.bytes()[at]));
         Self { modern: false, version: session.version.to_owned(), capabilities }
     }
 
     pub(in crate::router) fn of_message(message: &Message) -> Self {
-        let version = message.param_str(&["_meta", era::META_VERSION]).ok().flatten();
+        let (text, meta) = (message.bytes(), message.param(&["_meta"]).ok().flatten());
+        let inside = |key| meta.as_ref().and_then(|meta| json::find(text, meta, &[key]).ok().flatten());
+        let version = inside(era::META_VERSION).and_then(|at| json::string(text, &at));
         let version = version.map_or_else(|| era::MODERN[0].to_owned(), |version| version.into_owned());
-        Self { modern: true, version, capabilities: raw(message, &["_meta", era::META_CAPABILITIES]) }
+        let capabilities = usable(inside(era::META_CAPABILITIES).map(|at| &text[at]));
+        Self { modern: true, version, capabilities }
     }
 }
 
-fn raw(message: &Message, path: &[&str]) -> Vec<u8> {
-    let found = message.param(path).ok().flatten().map(|at| &message.bytes()[at]);
+fn usable(found: Option<&[u8]>) -> Vec<u8> {
     let usable = found.filter(|raw| raw.first() == Some(&b'{') && raw.len() <= CAPABILITIES_MAX);
     usable.unwrap_or(b"{}").to_vec()
 }
@@ -70,6 +74,8 @@ pub(in crate::router) struct View {
     /// Whose upstream sessions the lists come through (legacy).
     session: Option<Arc<Session>>,
     pub(super) entries: RwLock<HashMap<Key, Arc<Entry>>>,
+    /// Upstreams of which the first attempt has not ended.
+    pub(super) pending: AtomicUsize,
     /// Counts what changed in any entry.
     changed: watch::Sender<u64>,
     /// Cancelled when nobody uses it any more.
@@ -87,6 +93,7 @@ impl View {
             kind,
             session,
             entries: RwLock::default(),
+            pending: AtomicUsize::new(0),
             changed: watch::Sender::new(1),
             closing: CancellationToken::new(),
             indices: Indices::default(),
@@ -109,6 +116,11 @@ impl View {
         }
         let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
         self.created.elapsed().saturating_sub(used)
+    }
+
+    /// True when every upstream was tried: there is nothing to wait for.
+    pub(in crate::router) fn is_settled(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) == 0
     }
 
     /// Counts changes; grows whenever a list may differ.
@@ -302,6 +314,11 @@ impl Entry {
             *place = Some(list.clone());
         });
         news
+    }
+
+    /// True when no attempt has ended yet.
+    pub(super) fn is_untried(&self) -> bool {
+        self.state.borrow().attempts == 0
     }
 
     /// An attempt to fetch everything has ended, with what went wrong; true when it ended unlike the one before.
