@@ -220,6 +220,7 @@ async fn a_cancelled_call_is_given_up_at_the_server_and_a_lost_connection_is_not
     };
     for (route, prefix) in ROUTES {
         backend.tool("slow", slow(60));
+        backend.tool("slower", slow(2));
         let client = Legacy::open(gateway.address(), route).await;
         let params = format!(r#"{{"name":"{prefix}slow","_meta":{{"progressToken":"p"}}}}"#);
         let mut call = client.stream("tools/call", &params).await;
@@ -241,7 +242,6 @@ async fn a_cancelled_call_is_given_up_at_the_server_and_a_lost_connection_is_not
         let before = backend.cut();
         drop(lost);
         // By the time that a longer call is over, the lost one would have been cut.
-        backend.tool("slower", slow(2));
         let answer = client.call(&format!("{prefix}slower"), "{}").await;
         assert!(answer.text().contains("late"), "{route}: {}", answer.text());
         assert_eq!(backend.cut(), before, "{route}: it ran to its end");

@@ -10,6 +10,8 @@ const SECONDS: Duration = Duration::from_secs(15);
 async fn each_session_has_a_stream_of_its_own_and_ends_it() {
     let backend = Backend::start().await;
     let gateway = Gateway::start(&config([backend.sse_upstream("old")])).await;
+    // The catalogue has a session of its own.
+    assert_eq!(Legacy::open(gateway.address(), "/mcp").await.tools().await, ["old__echo"]);
     for (route, tool) in [("/mcp", "old__echo"), ("/u/old/mcp", "echo")] {
         let before = backend.sse_streams();
         let clients =
