@@ -91,6 +91,15 @@ async fn servers_with_and_without_sessions_stand_side_by_side() {
         assert_eq!(called.result()["structuredContent"]["a"], 1, "{name}");
         assert_eq!(backend.last("tools/call").header("mcp-session-id").is_empty(), name == "without");
     }
+    let client = Modern::new(gateway.address(), "/mcp");
+    until("both in one list", SOON, || async {
+        let tools = client.tools().await;
+        (tools == ["with__echo", "without__echo"]).then_some(())
+    })
+    .await;
+    for tool in ["with__echo", "without__echo"] {
+        assert_eq!(client.call(tool, r#"{"b":2}"#).await.result()["structuredContent"]["b"], 2, "{tool}");
+    }
 }
 
 // stacklok/toolhive#6059, #6074: what a server asks in the middle of a call never reached modern clients.

@@ -21,7 +21,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long an upstream's answer to `server/discover`, or its refusal, is taken for granted.
+/// How long an upstream's answer to `server/discover` is taken for granted.
 const DISCOVER_FRESH: Duration = Duration::from_secs(30);
 
 /// One upstream, alive.
@@ -32,8 +32,8 @@ pub(super) struct Runtime<B> {
     pub(super) retired: CancellationToken,
     endpoints: Vec<B>,
     next: AtomicUsize,
-    /// Its answer to `server/discover`, or that it knows no such thing.
-    discovered: Joint<(Instant, Option<Message>)>,
+    /// Its answer to `server/discover`.
+    discovered: Joint<(Instant, Message)>,
 }
 
 impl<B: Backend> Runtime<B> {
@@ -87,9 +87,8 @@ impl<B: Backend> Runtime<B> {
                 Ok(answer) => {
                     self.metrics.reached();
                     self.spoke(Era::Modern).await;
-                    Ok((Instant::now(), Some(answer)))
+                    Ok((Instant::now(), answer))
                 }
-                Err(failure) if failure.kind == Kind::WrongEra => Ok((Instant::now(), None)),
                 Err(failure) => {
                     self.note(&failure);
                     Err(failure)
@@ -97,12 +96,8 @@ impl<B: Backend> Runtime<B> {
             }
         };
         let (_, answer) = self.discovered.get(|(at, _)| at.elapsed() < DISCOVER_FRESH, fetched).await?;
-        answer.ok_or_else(legacy_only)
+        Ok(answer)
     }
-}
-
-fn legacy_only() -> Failure {
-    Failure::new(Kind::WrongEra, "the upstream does not speak revision 2026-07-28")
 }
 
 /// Every upstream that a plan serves, and those whose calls are still ending.

@@ -139,6 +139,19 @@ impl<B: Backend> Bridge<B> {
         Ok(unseen::learned(&self.ground.tools, message, reply))
     }
 
+    async fn discover_legacy(&self) -> Result<Message, Failure> {
+        self.onto_legacy.discover().await.map_err(|failure| match failure.kind {
+            Kind::WrongEra => {
+                self.observe(Observation::Speaks(Era::Legacy, false));
+                neither().because(failure)
+            }
+            _ => {
+                self.note(&failure);
+                failure
+            }
+        })
+    }
+
     /// Whether a server that was taken for a modern one turns out not to be one.
     async fn is_contradicted(&self) -> bool {
         self.observe(Observation::Contradicted(Era::Modern));
@@ -218,7 +231,7 @@ impl<B: Backend> Backend for Bridge<B> {
 
     async fn discover(&self) -> Result<Message, Failure> {
         if self.known(Era::Modern) == Answer::Known(false) {
-            return self.onto_legacy.discover().await;
+            return self.discover_legacy().await;
         }
         match self.native.discover().await {
             Ok(answer) => {
@@ -227,7 +240,7 @@ impl<B: Backend> Backend for Bridge<B> {
             }
             Err(failure) if failure.kind == Kind::WrongEra => {
                 self.observe(Observation::Speaks(Era::Modern, false));
-                self.onto_legacy.discover().await
+                self.discover_legacy().await
             }
             Err(failure) => {
                 self.note(&failure);
