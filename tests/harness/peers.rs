@@ -80,10 +80,22 @@ impl Server {
     /// # Panics
     /// It does not start.
     pub async fn everything() -> Self {
+        Self::everything_as("streamableHttp", "mcp").await
+    }
+
+    /// server-everything over HTTP+SSE of 2024-11-05.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn everything_by_sse() -> Self {
+        Self::everything_as("sse", "sse").await
+    }
+
+    async fn everything_as(mode: &str, path: &str) -> Self {
         // It cannot choose a port itself.
         let address = crate::ports::lasting();
         let mut process = Process::start("server-everything", &node(), |command| {
-            command.arg(node_program("mcp-server-everything")).arg("streamableHttp");
+            command.arg(node_program("mcp-server-everything")).arg(mode);
             command.env("PORT", address.port().to_string());
         });
         until("server-everything to listen", START, || {
@@ -91,7 +103,7 @@ impl Server {
             std::future::ready(std::net::TcpStream::connect(address).ok())
         })
         .await;
-        Self { process, url: format!("http://{address}/mcp") }
+        Self { process, url: format!("http://{address}/{path}") }
     }
 }
 

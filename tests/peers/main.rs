@@ -7,6 +7,8 @@ mod access;
 mod clients;
 #[cfg(test)]
 mod questions;
+#[cfg(test)]
+mod sse;
 
 #[cfg(test)]
 mod tests {
