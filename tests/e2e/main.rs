@@ -7,6 +7,8 @@ mod bytes;
 #[cfg(test)]
 mod catalogue;
 #[cfg(test)]
+mod continuation;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod facade;
@@ -30,6 +32,10 @@ mod limits;
 mod nodes;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod repair;
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What the tests of the whole are made of: the real binaries as child processes ([`process`], [`planes`]), a
-//! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), the official peers
+//! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), a TCP balancer
+//! ([`balancer`]), the official peers
 //! ([`peers`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
 //!
 //! This crate must never use code of the product: a fault there would hide itself.
 
 pub mod backend;
+pub mod balancer;
 pub mod binaries;
 pub mod http;
 pub mod mcp;
@@ -16,11 +18,12 @@ pub mod tls;
 pub mod wait;
 
 pub use backend::{Answer, Backend};
+pub use balancer::Balancer;
 pub use http::{Http, Reply};
 pub use mcp::{Legacy, Modern};
-pub use planes::{ControlPlane, DataPlane, Gateway};
+pub use planes::{ControlPlane, DataPlane, Gateway, Pair};
 pub use process::Process;
-pub use wait::until;
+pub use wait::{until, until_true};
 
 use std::time::Duration;
 

@@ -115,12 +115,37 @@ impl Legacy {
         Stream::new(self.http.try_send("GET", &self.path, &headers, "").await.expect("an answer"))
     }
 
+    /// The stream from where it stopped, after the event of this id, whatever the status.
+    ///
+    /// # Panics
+    /// There is no answer.
+    pub async fn listen_after(&self, id: &str) -> Stream {
+        let mut headers = self.headers();
+        headers.retain(|(name, _)| *name != "accept" && *name != "content-type");
+        headers.extend([("accept", "text/event-stream"), ("last-event-id", id)]);
+        Stream::new(self.http.try_send("GET", &self.path, &headers, "").await.expect("an answer"))
+    }
+
+    /// The same session at another address.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self {
+            http: Http::new(address),
+            path: self.path.clone(),
+            session: self.session.clone(),
+            initialized: self.initialized.clone(),
+            next: AtomicU64::new(1000),
+        }
+    }
+
     /// Names of the listed tools.
     pub async fn tools(&self) -> Vec<String> {
         names(&self.request("tools/list", "{}").await.result()["tools"])
     }
 
-    fn body(&self, method: &str, params: &str) -> String {
+    /// The next request of a method, without sending it.
+    #[must_use]
+    pub fn body(&self, method: &str, params: &str) -> String {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
     }

@@ -48,6 +48,7 @@ pub struct ControlPlane {
     /// Where it serves HTTP for operators.
     pub admin: SocketAddr,
     dir: TempDir,
+    flags: Vec<String>,
 }
 
 impl ControlPlane {
@@ -56,21 +57,35 @@ impl ControlPlane {
     /// # Panics
     /// It does not start.
     pub async fn start(config: &str) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_with(config: &str, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(dir.path().join("etc")).expect("the directory is ours");
         std::fs::write(dir.path().join("etc/only1.yaml"), config).expect("the directory is ours");
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (process, listen, admin) = Self::run(dir.path(), ports::lasting(), any).await;
-        Self { process, listen, admin, dir }
+        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (process, listen, admin) = Self::run(dir.path(), ports::lasting(), any, &flags).await;
+        Self { process, listen, admin, dir, flags }
     }
 
-    async fn run(dir: &Path, listen: SocketAddr, admin: SocketAddr) -> (Process, SocketAddr, SocketAddr) {
+    async fn run(
+        dir: &Path,
+        listen: SocketAddr,
+        admin: SocketAddr,
+        flags: &[String],
+    ) -> (Process, SocketAddr, SocketAddr) {
         let state = dir.join("state");
         let _ = std::fs::remove_file(state.join("addresses.json"));
         let mut process = Process::start("o1-control-plane", &binary("o1-control-plane"), |command| {
             command.arg("--config").arg(dir.join("etc/only1.yaml"));
             command.args(["--listen", &listen.to_string(), "--admin", &admin.to_string()]);
-            command.arg("--state-dir").arg(&state);
+            command.arg("--state-dir").arg(&state).args(flags);
         });
         let bound = addresses(&mut process, &state).await;
         ready("a control plane that is ready", bound["admin"]).await;
@@ -84,7 +99,8 @@ impl ControlPlane {
     pub async fn restart(&mut self) {
         self.process.kill();
         let any = "127.0.0.1:0".parse().expect("an address");
-        (self.process, self.listen, self.admin) = Self::run(self.dir.path(), self.listen, any).await;
+        (self.process, self.listen, self.admin) =
+            Self::run(self.dir.path(), self.listen, any, &self.flags).await;
     }
 
     /// The file it watches.
@@ -259,5 +275,31 @@ impl Gateway {
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address())
+    }
+}
+
+/// A control plane and two data planes that run its configuration.
+pub struct Pair {
+    /// One node; nodes are dropped first.
+    pub a: DataPlane,
+    /// The other.
+    pub b: DataPlane,
+    /// The control plane.
+    pub control: ControlPlane,
+}
+
+impl Pair {
+    /// Starts all three and waits until the configuration is served. `flags` are the control plane's.
+    ///
+    /// # Panics
+    /// One does not start.
+    pub async fn start(config: &str, flags: &[&str]) -> Self {
+        let control = ControlPlane::start_with(config, flags).await;
+        let a = DataPlane::start(control.listen, "n1").await;
+        let b = DataPlane::start(control.listen, "n2").await;
+        for node in ["n1", "n2"] {
+            control.synced(node).await;
+        }
+        Self { a, b, control }
     }
 }

@@ -97,8 +97,24 @@ impl Received {
     }
 }
 
+/// How a backend treats a legacy session it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// With 404, as the specification has it.
+    NotFound,
+    /// With 400, as server-everything does.
+    BadRequest,
+    /// It has no sessions: it mints none and asks for none.
+    Stateless,
+}
+
 struct State {
     era: Era,
+    lost: Lost,
+    /// The status of a GET; `None`: a stream.
+    get: Option<u16>,
+    /// What was not refused for its session: it ran.
+    ran: Vec<Received>,
     /// Answers go out as event streams instead of JSON.
     sse: bool,
     /// JSON text of each tool, by name.
@@ -106,8 +122,6 @@ struct State {
     /// By method, or by method and name: `tools/call echo`.
     answers: BTreeMap<String, Answer>,
     received: Vec<Received>,
-    /// It gives its clients no session ids and asks for none.
-    sessionless: bool,
     sessions: BTreeSet<String>,
     minted: u64,
     /// Answers whose caller went before their end.
@@ -172,11 +186,13 @@ impl Backend {
     async fn serving(era: Era, tls: Option<TlsAcceptor>) -> Self {
         let state = State {
             era,
+            lost: Lost::NotFound,
+            get: None,
+            ran: Vec::new(),
             sse: false,
             tools: BTreeMap::new(),
             answers: BTreeMap::new(),
             received: Vec::new(),
-            sessionless: false,
             sessions: BTreeSet::new(),
             minted: 0,
             cut: 0,
@@ -252,7 +268,23 @@ impl Backend {
 
     /// Serves legacy clients without session ids from now on, as servers without state do.
     pub fn give_no_sessions(&self) {
-        self.shared.state().sessionless = true;
+        self.lose_by(Lost::Stateless);
+    }
+
+    /// Says how a session that it does not know is treated.
+    pub fn lose_by(&self, lost: Lost) {
+        self.shared.state().lost = lost;
+    }
+
+    /// Answers every GET with this status from now on.
+    pub fn refuse_streams(&self, status: u16) {
+        self.shared.state().get = Some(status);
+    }
+
+    /// Requests of one JSON-RPC method that were not refused for their session.
+    #[must_use]
+    pub fn ran(&self, method: &str) -> Vec<Received> {
+        self.shared.state().ran.iter().filter(|request| request.method == method).cloned().collect()
     }
 
     /// Offers a tool and says how a call of it is answered.

@@ -1,6 +1,6 @@
 //! The protocol: HTTP in, scripted answers out.
 
-use super::{Answer, Era, Received, Shared, State, sse};
+use super::{Answer, Era, Lost, Received, Shared, State, sse};
 use crate::http::member;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -116,8 +116,9 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
         return Some(initialize(&parsed, id.as_deref().unwrap_or("null"), &shared));
     }
     let session = received.header("mcp-session-id");
-    let needs_session = !modern && !first && !shared.state().sessionless;
-    if needs_session && session.is_empty() {
+    let lost = shared.state().lost;
+    let strict = !modern && !first && lost != Lost::Stateless;
+    if strict && session.is_empty() {
         let error = r#"{"code":-32000,"message":"no session"}"#;
         return Some(json(
             400,
@@ -125,14 +126,20 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
             &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
         ));
     }
-    if needs_session && !shared.state().sessions.contains(session) {
-        let error = r#"{"code":-32001,"message":"session not found"}"#;
+    if strict && !shared.state().sessions.contains(session) {
+        let (code, error) = match lost {
+            Lost::BadRequest => {
+                (400, r#"{"code":-32000,"message":"Bad Request: No valid session ID provided"}"#)
+            }
+            _ => (404, r#"{"code":-32001,"message":"session not found"}"#),
+        };
         return Some(json(
-            404,
+            code,
             "application/json",
             &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
         ));
     }
+    shared.state().ran.push(received.clone());
     let (Some(id), true) = (id, parsed["method"].is_string()) else {
         return Some(status(202, ""));
     };
@@ -167,10 +174,11 @@ fn initialize(parsed: &Value, id: &str, shared: &Shared) -> Response<Body> {
         let mut state = shared.state();
         state.minted += 1;
         let session = format!("backend-session-{}", state.minted);
-        if !state.sessionless {
+        let keeps = state.lost != Lost::Stateless;
+        if keeps {
             state.sessions.insert(session.clone());
         }
-        (!state.sessionless).then_some(session)
+        keeps.then_some(session)
     };
     let result = initialize_result(parsed);
     let mut response =
@@ -318,12 +326,19 @@ fn respond<'a>(answer: Answer, asked: &'a Asked<'a>) -> Pin<Box<dyn Future<Outpu
 
 /// The stream of a session that carries notifications; one client at a time is not enforced.
 fn get(received: &Received, shared: &Shared) -> Reply {
-    if shared.state().sessionless {
-        return Some(status(405, ""));
+    let state = shared.state();
+    match (state.get, state.lost) {
+        (Some(code), _) => return Some(status(code, "")),
+        (None, Lost::Stateless) => return Some(status(405, "")),
+        (None, Lost::BadRequest) if !state.sessions.contains(received.header("mcp-session-id")) => {
+            return Some(status(400, "Invalid or missing session ID"));
+        }
+        (None, Lost::NotFound) if !state.sessions.contains(received.header("mcp-session-id")) => {
+            return Some(status(404, ""));
+        }
+        _ => {}
     }
-    if !shared.state().sessions.contains(received.header("mcp-session-id")) {
-        return Some(status(404, ""));
-    }
+    drop(state);
     let notifications = notifications(shared.notifications.subscribe()).map(|message| Ok(event(&message)));
     Some(events_response(Body::new(StreamBody::new(notifications))))
 }
