@@ -53,7 +53,12 @@ impl HttpLink {
         let reply = server.reply(Method::POST, headers, initialize.bytes().clone()).await?;
         let status = reply.status;
         // A session id on an error reply is nobody's session.
-        let session = reply.headers.get(mcp_header::SESSION_ID).filter(|_| status.is_success()).cloned();
+        // In memory of its own: the buffer it came in is many times its size, and a link may live for hours.
+        let session = reply
+            .headers
+            .get(mcp_header::SESSION_ID)
+            .filter(|_| status.is_success())
+            .and_then(|session| HeaderValue::from_bytes(session.as_bytes()).ok());
         // Trouble with the server, our credentials or our pace says nothing about the era.
         if status.is_server_error() || matches!(status.as_u16(), 403 | 408 | 429) {
             return Err(Failure::new(
