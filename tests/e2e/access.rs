@@ -4,6 +4,7 @@ use crate::config;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use o1_tests::{
     Answer, Backend, ControlPlane, DataPlane, Gateway, Http, Legacy, Modern, Reply,
+    http::Stream,
     mcp::{JSON, LEGACY, borrowed, initialize, modern, names},
     planes::Options,
     until,
@@ -474,4 +475,53 @@ async fn shown_config(control: SocketAddr) -> String {
         shown.push_str(&String::from_utf8(run.await.unwrap().stdout).unwrap());
     }
     shown
+}
+
+/// The transport of 2024-11-05: a stream, and the address to POST to.
+async fn stream(http: &Http, path: &str) -> (Stream, String) {
+    let headers = [("accept", "text/event-stream")];
+    let mut stream = Stream::new(http.try_send("GET", path, &headers, "").await.unwrap());
+    assert_eq!(stream.status, 200, "{path}");
+    let endpoint = stream.event().await.unwrap().data;
+    (stream, endpoint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_the_first_transport_are_asked_who_they_are_as_well() {
+    let (a, b) = backends().await;
+    let text = document(&a, &b, &tokens()) + "  sse: true\n";
+    let gateway = Gateway::start(&text).await;
+    let bare = Http::new(gateway.address());
+    for path in ["/sse", "/mcp/all/sse", "/u/a/sse", "/u/nowhere/sse"] {
+        let refused = bare.send("GET", path, &[("accept", "text/event-stream")], "").await;
+        assert_eq!(refused.status, 401, "{path}");
+        let challenge = refused.header("www-authenticate");
+        let metadata = challenge.split('"').nth(1).unwrap().split_once("/.well").unwrap().1;
+        assert_eq!(bare.get(&format!("/.well{metadata}")).await.status, 200, "{challenge}");
+    }
+    let narrow = bearing(&gateway, "narrow-token");
+    let closed = narrow.send("GET", "/u/b/sse", &[("accept", "text/event-stream")], "").await;
+    assert_eq!(closed.status, 404);
+    let (mut events, endpoint) = stream(&narrow, "/u/a/sse").await;
+    for (http, status) in [(&bare, 401), (&bearing(&gateway, "all-token"), 404), (&narrow, 202)] {
+        let reply = http.send("POST", &endpoint, &JSON, initialize("2024-11-05", "{}")).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
+    events.message("the handshake", SOON, |message| message["id"] == 0).await;
+    let call = async |events: &mut Stream, id: u32| {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"secret","arguments":{{}}}}}}"#
+        );
+        assert_eq!(narrow.send("POST", &endpoint, &JSON, body).await.status, 202);
+        events.message("an answer", SOON, |message| message["id"] == id).await
+    };
+    assert_eq!(call(&mut events, 1).await["error"]["code"], -32602);
+    // What the token may use changes under the open stream.
+    gateway.control.edit(&text.replace(", tools: {deny: [\"*secret\"]}", ""));
+    let end = tokio::time::Instant::now() + SOON;
+    let mut id = 2;
+    while call(&mut events, id).await["result"].is_null() {
+        assert!(tokio::time::Instant::now() < end, "the new rules do not count");
+        id += 1;
+    }
 }

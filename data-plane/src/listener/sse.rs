@@ -14,6 +14,7 @@ use crate::{
     plan::Plan,
     principal::Principal,
 };
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -69,7 +70,8 @@ pub(super) struct Streams(Mutex<HashMap<String, Arc<Client>>>);
 /// One client.
 pub(super) struct Client {
     id: String,
-    principal: Arc<Principal>,
+    /// As of its last POST: what it may use can change.
+    principal: ArcSwap<Principal>,
     /// The path of its route.
     path: String,
     events: mpsc::Sender<Bytes>,
@@ -85,10 +87,19 @@ impl Streams {
     }
 
     /// The client of this principal and route whose stream said to POST with `query`.
-    pub(super) fn find(&self, query: Option<&str>, path: &str, principal: &Principal) -> Option<Arc<Client>> {
+    pub(super) fn find(
+        &self,
+        query: Option<&str>,
+        path: &str,
+        principal: &Arc<Principal>,
+    ) -> Option<Arc<Client>> {
         let id = query?.split('&').find_map(|pair| pair.strip_prefix("sessionId="))?;
         let client = self.all().get(id)?.clone();
-        (client.path == path && client.principal.id == principal.id).then_some(client)
+        if client.path != path || client.principal.load().id != principal.id {
+            return None;
+        }
+        client.principal.store(principal.clone());
+        Some(client)
     }
 
     /// Opens a stream; `asked` is the path the client used.
@@ -104,7 +115,7 @@ impl Streams {
         let id = mint();
         let client = Arc::new(Client {
             id: id.clone(),
-            principal,
+            principal: ArcSwap::new(principal),
             path,
             events: sender,
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
@@ -297,7 +308,14 @@ impl Client {
         };
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         headers.insert(header::CONTENT_TYPE, JSON);
-        Call { plan, route, principal: self.principal.clone(), caller: Caller::Legacy(None), ask, headers }
+        Call {
+            plan,
+            route,
+            principal: self.principal.load_full(),
+            caller: Caller::Legacy(None),
+            ask,
+            headers,
+        }
     }
 }
 
