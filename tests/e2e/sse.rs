@@ -36,8 +36,11 @@ async fn each_session_has_a_stream_of_its_own_and_ends_it() {
         })
         .await;
     }
-    let status = gateway.control.o1ctl(&["status"]).await;
-    assert_eq!(status["upstreams"][0]["state"], "healthy", "{status}");
+    until("the status to say so", SECONDS, || async {
+        let status = gateway.control.o1ctl(&["status"]).await;
+        (status["upstreams"][0]["state"] == "healthy").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
