@@ -65,6 +65,23 @@ async fn a_request_of_a_server_reaches_the_client_and_its_answer_finds_the_way_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_may_take_longer_to_answer_than_a_server_may_be_silent() {
+    let backend = Backend::start().await;
+    let ask = r#"{"jsonrpc":"2.0","id":0,"method":"elicitation/create","params":{"message":"m"}}"#;
+    let later = Answer::Later(Duration::from_secs(3), Box::new(Answer::text("thanks")));
+    backend.tool("ask", Answer::Stream(vec![(Duration::ZERO, ask.to_owned())], Box::new(later)));
+    let gateway =
+        Gateway::start(&config([backend.upstream("only") + "    timeouts: {idle: 1s, total: 30s}\n"])).await;
+    for (route, tool) in [("/mcp", "only__ask"), ("/u/only/mcp", "ask")] {
+        let client = Legacy::open(gateway.address(), route).await;
+        let mut call = client.stream("tools/call", &format!(r#"{{"name":"{tool}"}}"#)).await;
+        call.message("a question", SOON, |message| message["method"] == "elicitation/create").await;
+        let end = call.message("the end", SOON, |message| message["method"].is_null()).await;
+        assert_eq!(end["result"]["content"][0]["text"], "thanks", "{route}: {end}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn subscriptions_to_resources_reach_their_server_and_updates_the_client() {
     let (gateway, left, right) = gateway(Era::Both).await;
     let resource = r#"{"uri":"test://watched","name":"w"}"#;

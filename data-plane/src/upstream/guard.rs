@@ -14,6 +14,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// How long a server that asked the client something may be silent: it waits for a person.
+const ASKED: Duration = Duration::from_secs(600);
+
 /// Tells the server that nobody waits any more.
 pub(super) type OnTimeout = Box<dyn FnOnce() + Send>;
 
@@ -67,6 +70,11 @@ impl Guard {
     /// The moment at which the present silence, or the call as a whole, has lasted too long.
     pub(super) fn next_limit(&self) -> Instant {
         self.deadline.min(Instant::now() + self.idle)
+    }
+
+    /// The server asked the client something and is silent from now on for another reason than before.
+    pub(super) fn wait_for_client(&mut self) {
+        self.idle = self.idle.max(ASKED);
     }
 
     /// Bytes of the answer arrived.

@@ -7,10 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use std::{future::Future, pin::Pin, time::Duration};
-
-/// How long a server that asked the client something may be silent: it waits for a person.
-const ASKED: Duration = Duration::from_secs(600);
+use std::{future::Future, pin::Pin};
 
 /// The messages of a request: counted when the response is there, cut when its time is over.
 pub(super) fn watched(messages: Messages, guard: Guard) -> Messages {
@@ -24,7 +21,7 @@ pub(super) fn watched(messages: Messages, guard: Guard) -> Messages {
             Ok(message) => {
                 held.received(message.bytes().len());
                 if message.kind() == Kind::Request {
-                    held.idle = held.idle.max(ASKED);
+                    held.wait_for_client();
                 }
                 if message.kind() == Kind::Response {
                     held.finish(inspect::is_failure(message));

@@ -92,9 +92,12 @@ impl Body for Answer {
         }
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(data), Some(guard)) = (frame.data_ref(), &this.guard) {
+                if let (Some(data), Some(guard)) = (frame.data_ref(), &mut this.guard) {
                     guard.received(data.len());
                     this.inspect.push(data);
+                    if this.inspect.asked() {
+                        guard.wait_for_client();
+                    }
                     if !this.events || this.pulse.beats(data) {
                         this.limit.as_mut().reset(guard.next_limit());
                     }
