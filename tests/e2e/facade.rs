@@ -369,13 +369,16 @@ async fn a_process_that_speaks_only_the_modern_era_serves_legacy_clients() {
         let before = cancelled().await;
         // The client counts its requests: two came before this one.
         let note = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#;
-        let hang = call("hang");
-        let cancel = until("the call to be cancelled at the process", SOON, || async {
-            client.post(note).await;
+        let hang = format!(r#"{{"name":"{prefix}hang","_meta":{{"progressToken":"p"}}}}"#);
+        let mut hung = client.stream("tools/call", &hang).await;
+        let said = hung.notification("notifications/progress", SOON).await;
+        assert_eq!(said["params"]["progressToken"], "p", "{route}");
+        assert_eq!(client.post(note).await.status, 202, "{route}");
+        until("the call to be cancelled at the process", SOON, || async {
             (cancelled().await > before).then_some(())
-        });
-        let (hung, ()) = tokio::join!(client.request("tools/call", &hang), cancel);
-        assert!(hung.body.is_empty(), "{route}: {}", hung.text());
+        })
+        .await;
+        assert!(hung.end(SOON).await.is_empty(), "{route}: nothing is said after that");
 
         let mut stream = client.listen().await;
         let subscribed = client.request("resources/subscribe", r#"{"uri":"x:y"}"#).await;

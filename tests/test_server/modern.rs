@@ -60,7 +60,12 @@ impl Server {
                 vec![notification("notifications/subscriptions/acknowledged", &params)]
             }
             "tools/call" => match text(&params, "name").as_str() {
-                "hang" => Vec::new(),
+                "hang" => {
+                    let token = member(&params, "_meta").and_then(|meta| member(&meta, "progressToken"));
+                    let progress =
+                        format!(r#"{{"progressToken":{},"progress":1}}"#, token.unwrap_or_default());
+                    vec![notification("notifications/progress", &progress)]
+                }
                 "ask" => match member(&params, "inputResponses") {
                     Some(responses) => result(&said(&responses)),
                     None => result(
