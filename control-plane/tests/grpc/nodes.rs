@@ -38,6 +38,20 @@ async fn a_node_gets_the_configuration_and_is_synced_once_it_says_so() {
 }
 
 #[tokio::test]
+async fn every_node_has_the_same_sealing_keys_before_it_has_a_configuration() {
+    let plane = Plane::with(&document(3101)).await;
+    let mut seen = Vec::new();
+    for uid in 1..=2 {
+        let (mut node, _) = Node::join(plane.listen, hello(uid)).await;
+        node.config().await;
+        seen.push(node.keys.take().expect("keys came first"));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].keys.len() == 2 && seen[0].keys[0] != seen[0].keys[1], "one that seals, and the next");
+    assert!(seen[0].keys.iter().all(|key| key.id.len() == 4 && key.secret.len() == 32));
+}
+
+#[tokio::test]
 async fn every_node_gets_an_edit() {
     let plane = Plane::with(&document(3101)).await;
     let first = plane.target().await.unwrap();
