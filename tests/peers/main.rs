@@ -54,7 +54,8 @@ mod tests {
                 String::new(),
             ),
         ];
-        let gateway = Gateway::start(&format!("upstreams:\n{}", upstreams.concat())).await;
+        let clients = "clients: {catalogue: {wait: 30s}}\n";
+        let gateway = Gateway::start(&format!("{clients}upstreams:\n{}", upstreams.concat())).await;
         until("all six servers", Duration::from_secs(120), || async {
             let status = gateway.control.o1ctl(&["status"]).await;
             let upstreams = status["upstreams"].as_array()?;

@@ -112,7 +112,7 @@ impl Clashes {
                 name,
                 served_by = first.name,
                 hidden = other.name,
-                "two upstreams offer the same name: give one of them a prefix, or rename the tool"
+                "two upstreams offer the same name or URI: the first serves it; a prefix or `rename` tells tools apart"
             );
         }
     }

@@ -289,7 +289,7 @@ pub(super) static CATALOGUE: Section = Section {
         key(
             "wait",
             "duration",
-            "3s",
+            "10s",
             "How long a list waits, once, for an upstream that never answered one. Later its items join by `list_changed`.",
         ),
     ],

@@ -206,7 +206,7 @@ pub struct Catalogue {
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self { page: 500, refresh: Duration::from_secs(5 * 60), wait: Duration::from_secs(3) }
+        Self { page: 500, refresh: Duration::from_secs(5 * 60), wait: Duration::from_secs(10) }
     }
 }
 
