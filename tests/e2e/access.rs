@@ -162,6 +162,13 @@ async fn a_token_opens_what_its_rules_name_and_nothing_else() {
         let expected = if std::ptr::eq(backend, &a) { 6 } else { 4 };
         assert_eq!(secrets, expected, "only the one who may reaches it");
     }
+    // zentinel#443: the body decides, whatever the header says.
+    let lied = legacy(&gateway, "narrow-token", "/u/a/mcp").await;
+    let mut headers = lied.headers();
+    headers.extend([("mcp-method", "tools/list"), ("mcp-name", "echo")]);
+    let body = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"secret","arguments":{}}}"#;
+    let reply = bearing(&gateway, "narrow-token").send("POST", "/u/a/mcp", &headers, body).await;
+    assert!(reply.text().contains("-32602") && reply.text().contains("Unknown tool"), "{}", reply.text());
     // Routes that a token does not open look like routes that do not exist.
     for (closed, missing) in [("/u/b/mcp", "/u/nowhere/mcp"), ("/mcp/only_b", "/mcp/nowhere")] {
         assert_eq!(list(&all, closed).await.status, 200, "{closed}");

@@ -47,4 +47,15 @@ mod tests {
             assert!(found.is_empty(), "`{}` finds {found:?} in {path}:\n{text}", rule.rule);
         }
     }
+
+    /// A table that names tests which are gone claims what nobody checks.
+    #[test]
+    fn every_test_that_the_regressions_name_exists() {
+        let page = std::fs::read_to_string(o1_tests::binaries::root().join("tests/REGRESSIONS.md")).unwrap();
+        let code: Vec<_> = source::all().into_iter().map(|file| file.code).collect();
+        let named: Vec<_> = page.split('`').skip(1).step_by(2).filter(|name| name.len() > 24).collect();
+        assert!(named.len() > 30, "the page names tests in backquotes");
+        let gone = |name: &&&str| !code.iter().any(|code| code.contains(&format!("fn {name}(")));
+        assert_eq!(named.iter().filter(gone).collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
 }
