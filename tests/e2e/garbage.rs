@@ -37,6 +37,33 @@ fn head(address: SocketAddr, length: usize) -> String {
     )
 }
 
+// RFC 9112, section 3.2: which of two hosts, or origins, is meant is nobody's to choose.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_two_hosts_or_of_one_foreign_origin_among_two_is_refused() {
+    let (gateway, backend) = gateway().await;
+    let address = gateway.address();
+    let local = "origin: http://localhost";
+    for (more, status) in [
+        (String::new(), 200),
+        (format!("{local}\r\n{local}:1\r\n"), 200),
+        (format!("host: {address}\r\n"), 421),
+        ("host: evil.example\r\n".to_owned(), 421),
+        (format!("{local}\r\norigin: http://evil.example\r\n"), 403),
+    ] {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let before = backend.received().len();
+        let request = head(address, body.len()).replace("content-length", &format!("{more}content-length"));
+        let answer = raw(address, (request + body).as_bytes(), SILENCE).await;
+        let found = raw_status(&answer);
+        if status == 200 {
+            assert!(![403, 421].contains(&found), "{more}: {found}");
+        } else {
+            assert_eq!(found, status, "{more}");
+            assert_eq!(backend.received().len(), before);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_beyond_the_limit_is_too_large() {
     let (gateway, _backend) = gateway().await;

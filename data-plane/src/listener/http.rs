@@ -83,9 +83,10 @@ impl<H: Handle> Service<H> {
                 None,
             ));
         }
-        if let Some(origin) = request.headers().get(header::ORIGIN)
-            && !origin.to_str().is_ok_and(|origin| origin::origin_allowed(origin, &plan.clients))
-        {
+        let allowed = |origin: &HeaderValue| {
+            origin.to_str().is_ok_and(|origin| origin::origin_allowed(origin, &plan.clients))
+        };
+        if !request.headers().get_all(header::ORIGIN).iter().all(allowed) {
             let what = "this Origin is not allowed: add it to `clients.origins`";
             return Err(respond::error(StatusCode::FORBIDDEN, None, rpc::INVALID_REQUEST, what, None));
         }
@@ -268,11 +269,14 @@ fn metadata(request: &Request<Incoming>, plan: &Plan) -> Option<Result<Answer, A
     })
 }
 
-/// Which address the client asked for.
+/// Which address the client asked for. `None`: it does not say, or says two.
 fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
-    uri.authority()
-        .map(http::uri::Authority::as_str)
-        .or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()))
+    let mut lines = headers.get_all(header::HOST).iter();
+    let line = lines.next();
+    if lines.next().is_some() {
+        return None;
+    }
+    uri.authority().map(http::uri::Authority::as_str).or_else(|| line.and_then(|host| host.to_str().ok()))
 }
 
 fn no_route(what: &str) -> Answer {
