@@ -9,6 +9,9 @@ use crate::{
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use std::{
+    fs::{OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -226,8 +229,16 @@ impl Store for Sqlite {
     }
 }
 
+/// The file holds the keys of sessions. SQLite gives the files beside it the same mode.
+fn for_its_owner_alone(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let failed = |error| open_error(path, error);
+    for_its_owner_alone(path)
+        .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
@@ -348,6 +359,20 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Sqlite::open(&path).unwrap_err();
         assert!(matches!(error, StoreError::TooNew { found: 99, .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn its_files_are_for_their_owner_alone_whoever_made_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let store = Sqlite::open(&path).unwrap();
+        store.append_revision(suite::new_revision("one")).await.unwrap();
+        for file in fs::read_dir(dir.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+        }
     }
 
     #[test]
