@@ -2,7 +2,7 @@
 //! crash, or that nobody uses.
 
 use crate::config;
-use o1_tests::{Gateway, Legacy, http::Stream, process::is_alive, until};
+use o1_tests::{Backend, Gateway, Legacy, http::Stream, process::is_alive, until};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
@@ -105,6 +105,29 @@ async fn a_process_that_nobody_uses_ends_and_comes_back_when_called() {
     drop(listening);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_nobody_wanted_yet_is_not_started_only_to_see_whether_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let needed = folder.path().join("needed");
+    let env = format!("        env: {{O1_TEST_NEEDS: \"{}\"}}\n", needed.display());
+    let backend = Backend::start().await;
+    let gateway = Gateway::start(&config([upstream("p", &env), backend.upstream("b")])).await;
+    let state = async |name: &str| {
+        let status = gateway.control.o1ctl(&["status"]).await;
+        let all = status["upstreams"].as_array()?.clone();
+        Some(all.into_iter().find(|one| one["name"] == name)?["state"].clone())
+    };
+    // By then the watch has looked at both.
+    until("the other to be reached", SECONDS, || async {
+        state("b").await.filter(|state| state == "healthy").map(drop)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((starts(&needed), state("p").await.unwrap()), (0, json!("unknown")));
+    Legacy::open(gateway.address(), "/mcp").await.tools().await;
+    until("a start", SECONDS, || async { (starts(&needed) > 0).then_some(()) }).await;
+}
+
 fn starts(needed: &Path) -> usize {
     std::fs::read_to_string(needed.with_extension("starts")).unwrap_or_default().lines().count()
 }
@@ -115,6 +138,8 @@ async fn a_process_that_crashes_at_every_start_is_slowed_down_told_about_and_rec
     let needed = folder.path().join("needed");
     let env = format!("        env: {{O1_TEST_NEEDS: \"{}\"}}\n", needed.display());
     let gateway = Gateway::start(&config([upstream("p", &env), upstream("q", "")])).await;
+    let client = Legacy::open(gateway.address(), "/mcp").await;
+    client.tools().await;
     until("the crash in the status", SECONDS, || async {
         let status = gateway.control.o1ctl(&["status"]).await;
         let upstream = status["upstreams"].as_array()?.iter().find(|one| one["name"] == "p")?.clone();
@@ -123,7 +148,6 @@ async fn a_process_that_crashes_at_every_start_is_slowed_down_told_about_and_rec
     .await;
     let before = starts(&needed);
     let (began, used) = (tokio::time::Instant::now(), cpu(&gateway));
-    let client = Legacy::open(gateway.address(), "/mcp").await;
     let mut failures = 0;
     while began.elapsed() < Duration::from_secs(5) {
         failures += usize::from(client.call("p__echo", "{}").await.error_code().is_some());

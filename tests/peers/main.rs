@@ -13,7 +13,7 @@ mod sse;
 #[cfg(test)]
 mod tests {
     use crate::clients::{self, Step};
-    use o1_tests::{Gateway, peers, peers::Server, until};
+    use o1_tests::{Gateway, Legacy, peers, peers::Server, until};
     use serde_json::{Value, json};
     use std::{path::Path, time::Duration};
     use tempfile::TempDir;
@@ -56,6 +56,9 @@ mod tests {
         ];
         let clients = "clients: {catalogue: {wait: 30s}}\n";
         let gateway = Gateway::start(&format!("{clients}upstreams:\n{}", upstreams.concat())).await;
+        // Processes start when somebody wants them.
+        let wanting = Legacy::open(gateway.address(), "/mcp").await;
+        wanting.tools().await;
         until("all six servers", Duration::from_secs(120), || async {
             let status = gateway.control.o1ctl(&["status"]).await;
             let upstreams = status["upstreams"].as_array()?;

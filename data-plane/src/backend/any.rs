@@ -186,6 +186,8 @@ impl Backend for Server {
             Self::Http(server) => Ok(if server.probe().await? { Probe::Modern } else { Probe::Answers }),
             Self::Sse(server) => server.probe().await.map(|()| Probe::Answers),
             Self::Stdio { processes: Processes::PerSession, .. } => Ok(Probe::Unknown),
+            // To look is no reason to start a process. One that somebody wanted is brought back for ever.
+            Self::Stdio { supervisor, .. } if !supervisor.was_wanted() => Ok(Probe::Unknown),
             Self::Stdio { supervisor, .. } => match supervisor.shared(Era::Legacy).await {
                 Ok(_) => Ok(Probe::Legacy),
                 Err(failure) if failure.kind == Kind::WrongEra => {

@@ -1,4 +1,6 @@
 //! Follows the plan: starts what is new, ends what is gone, and keeps trying what cannot be reached, for ever.
+//!
+//! It must never start a process only to see whether it starts: the first call, or the first list, does.
 
 use super::runtime::{Runtime, Runtimes};
 use crate::{
@@ -107,7 +109,7 @@ async fn keep_trying<C: Connect>(runtime: Arc<Runtime<C::Backend>>) {
 
 async fn probe<C: Connect>(runtime: &Runtime<C::Backend>) -> bool {
     let limit = runtime.upstream.timeouts.connect + Duration::from_secs(1);
-    let mut last = None;
+    let (mut last, mut unknown) = (None, false);
     for backend in runtime.endpoints() {
         match tokio::time::timeout(limit, backend.probe()).await {
             Ok(Ok(found)) => {
@@ -115,7 +117,10 @@ async fn probe<C: Connect>(runtime: &Runtime<C::Backend>) -> bool {
                     Probe::Modern => runtime.metrics.spoke(Era::Modern),
                     Probe::Legacy => runtime.metrics.spoke(Era::Legacy),
                     Probe::Answers => {}
-                    Probe::Unknown => return true,
+                    Probe::Unknown => {
+                        unknown = true;
+                        continue;
+                    }
                 }
                 runtime.metrics.reached();
                 return true;
@@ -124,8 +129,10 @@ async fn probe<C: Connect>(runtime: &Runtime<C::Backend>) -> bool {
             Err(_) => last = Some(Failure::new(Kind::Timeout, "the upstream did not answer in time")),
         }
     }
-    if let Some(failure) = last {
+    // Nobody knows whether a process that nobody wanted yet would answer.
+    if let Some(failure) = last.filter(|_| !unknown) {
         runtime.metrics.missed(&failure);
+        return false;
     }
-    false
+    true
 }

@@ -15,7 +15,7 @@ use o1_process::{OnExit, Tasks};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -48,6 +48,8 @@ pub struct Supervisor {
 
 struct Inner {
     ground: Arc<Ground>,
+    /// Whether anybody ever asked for a shared process.
+    wanted: AtomicBool,
     legacy: Slot,
     modern: Slot,
 }
@@ -98,7 +100,14 @@ impl Supervisor {
     pub fn new(spec: Spec, tasks: Tasks) -> Arc<Self> {
         let ground = Ground { spec, tasks, stop: CancellationToken::new(), running: watch::Sender::new(0) };
         let (legacy, modern) = (Slot::new(), Slot::new());
-        Arc::new(Self { inner: Arc::new(Inner { ground: Arc::new(ground), legacy, modern }) })
+        Arc::new(Self {
+            inner: Arc::new(Inner {
+                ground: Arc::new(ground),
+                wanted: AtomicBool::new(false),
+                legacy,
+                modern,
+            }),
+        })
     }
 
     /// The process of this era that all callers share, ready for requests. Starts it if need be; concurrent
@@ -108,6 +117,7 @@ impl Supervisor {
     /// `WrongEra` if the server does not speak it; `Timeout` after the connect limit; `Unreachable` or `Protocol`
     /// if the start failed, and at once while the next one has to wait.
     pub async fn shared(self: &Arc<Self>, era: Era) -> Result<Arc<Conversation>, Failure> {
+        self.inner.wanted.store(true, Ordering::Relaxed);
         let slot = self.inner.slot(era);
         if let Phase::Up(conversation) = &*slot.phase.borrow()
             && !conversation.is_closed()
@@ -150,6 +160,12 @@ impl Supervisor {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.legacy.ends.load(Ordering::Relaxed) + self.inner.modern.ends.load(Ordering::Relaxed)
+    }
+
+    /// Whether anybody ever asked for a shared process.
+    #[must_use]
+    pub fn was_wanted(&self) -> bool {
+        self.inner.wanted.load(Ordering::Relaxed)
     }
 
     /// How many processes run.
