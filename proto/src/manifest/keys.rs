@@ -158,14 +158,14 @@ pub(super) static ENDPOINT: Section = Section {
             "env",
             "name → text or reference",
             "{}",
-            "With `command`. Added to the node's own environment; values as in `headers`.",
+            "With `command`. Added to what a process inherits of the node's environment (`PATH`, `HOME`, locale and the like, never the rest); values as in `headers`.",
         ),
         key("cwd", "path", ABSENT, "With `command`. Its working directory; default: the node's own."),
         key(
             "processes",
             "word",
             "shared",
-            "With `command`. `shared`: one process for everybody. `per_session`: one for each client session.",
+            "With `command`. `shared`: one process for everybody, started when first wanted. `per_session`: one for each client session.",
         ),
         key(
             "idle_stop",
@@ -246,7 +246,7 @@ pub(super) static CLIENTS: Section = Section {
             "sse",
             "`true` or `false`",
             "false",
-            "Serve clients of HTTP+SSE (2024-11-05) at `/sse` and `/u/<name>/sse`. Their requests must reach the node that holds their stream.",
+            "Serve clients of HTTP+SSE (2024-11-05) at `/sse`, `/mcp/<server>/sse` and `/u/<name>/sse`. Their requests must reach the node that holds their stream.",
         ),
         key(
             "failover_metadata",
