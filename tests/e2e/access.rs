@@ -484,6 +484,38 @@ async fn shown_config(control: SocketAddr) -> String {
     shown
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_with_the_token_that_opened_them_and_those_of_others_go_on() {
+    let (a, b) = backends().await;
+    let text = document(&a, &b, &tokens()) + "  sse: true\n";
+    let gateway = Gateway::start(&text).await;
+    let subscribe = async |token: &str, route: &str| {
+        let (headers, body) =
+            modern("subscriptions/listen", r#"{"notifications":{"toolsListChanged":true}}"#);
+        let http = bearing(&gateway, token);
+        let mut stream = Stream::new(http.try_send("POST", route, &borrowed(&headers), body).await.unwrap());
+        assert_eq!(stream.status, 200);
+        stream.notification("notifications/subscriptions/acknowledged", SOON).await;
+        stream
+    };
+    let mut others = subscribe("all-token", "/mcp").await;
+    let session = legacy(&gateway, "narrow-token", "/u/a/mcp").await;
+    let (old, _) = stream(&bearing(&gateway, "narrow-token"), "/u/a/sse").await;
+    let mut ending = vec![
+        subscribe("narrow-token", "/mcp").await,
+        subscribe("narrow-token", "/u/a/mcp").await,
+        session.listen().await,
+        old,
+    ];
+    gateway.control.edit(&text.replace(&hash("narrow-token"), &hash("fresh-token")));
+    for stream in &mut ending {
+        stream.end(SOON).await;
+    }
+    b.tool("another", Answer::text("b"));
+    b.notify(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+    others.notification("notifications/tools/list_changed", SOON).await;
+}
+
 /// The transport of 2024-11-05: a stream, and the address to POST to.
 async fn stream(http: &Http, path: &str) -> (Stream, String) {
     let headers = [("accept", "text/event-stream")];

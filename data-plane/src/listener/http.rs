@@ -2,7 +2,7 @@
 //! talk at all, method, what is accepted, body, message, era, ladder.
 
 use super::{
-    auth::{self, Authentication, Caller as Who, Denied, Place},
+    auth::{self, Authentication, Caller as Who, Denied, Place, Stay},
     ladder, origin,
     respond::{self, Asked, ResponseBody},
     sse::{self, Half, Streams},
@@ -11,9 +11,9 @@ use crate::{
     call::{Ask, Call, Caller, Handle, Route},
     context::Context,
     failure::{Failure, Kind},
-    mcp::{self, Era, Message, era, header as mcp_header, message::Invalid, rpc},
+    mcp::{self, Era, Message, era, header as mcp_header, message::Invalid, method, rpc},
     plan::Plan,
-    principal::{Grant, Policy},
+    principal::{Grant, Policy, Principal},
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -32,7 +32,7 @@ const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Service<H> {
     path: Arc<H>,
     bound: SocketAddr,
-    auth: Authentication,
+    auth: Arc<Authentication>,
     context: Context,
     streams: Arc<Streams>,
 }
@@ -41,13 +41,7 @@ type Answer = Response<ResponseBody>;
 
 impl<H: Handle> Service<H> {
     pub(super) fn new(path: Arc<H>, bound: SocketAddr, context: &Context) -> Self {
-        Self {
-            path,
-            bound,
-            auth: Authentication::default(),
-            context: context.clone(),
-            streams: Arc::default(),
-        }
+        Self { path, bound, auth: Arc::default(), context: context.clone(), streams: Arc::default() }
     }
 
     /// Never fails: whatever is wrong is a response.
@@ -96,11 +90,27 @@ impl<H: Handle> Service<H> {
     /// Who asks, or the challenge that they get.
     async fn caller(&self, plan: &Plan, uri: &Uri, headers: &HeaderMap) -> Result<Who, Answer> {
         let place = Place::new(&plan.auth, host(uri, headers), uri.path());
-        let loopback = self.bound.ip().to_canonical().is_loopback();
-        self.auth.caller(plan, headers, &place, loopback).await.map_err(|denied| {
+        self.auth.caller(plan, headers, &place, self.is_loopback()).await.map_err(|denied| {
             tracing::debug!(?denied, path = uri.path(), "not let in");
             auth::refusal(&denied, &place, &plan.auth)
         })
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.bound.ip().to_canonical().is_loopback()
+    }
+
+    /// For a stream that this request opens.
+    fn stay<F>(&self, uri: &Uri, headers: &HeaderMap, goes_on: F) -> Stay<F> {
+        Stay {
+            auth: self.auth.clone(),
+            plans: self.context.current.watch(),
+            goes_on,
+            shown: auth::shown(headers),
+            host: host(uri, headers).map(str::to_owned),
+            path: uri.path().to_owned(),
+            loopback: self.is_loopback(),
+        }
     }
 
     async fn exchange(&self, request: Request<Incoming>, plan: Arc<Plan>) -> Result<Answer, Answer> {
@@ -144,6 +154,10 @@ impl<H: Handle> Service<H> {
             who = self.caller(&plan, &parts.uri, &parts.headers).await?;
         }
         let route = route(&parts.uri, &parts.headers, &plan, &who)?;
+        let stay = is_endless(&ask).then(|| {
+            let then = who.principal.clone();
+            self.stay(&parts.uri, &parts.headers, move |_: &Plan, now: &Arc<Principal>| *now == then)
+        });
         // Made for us, and nobody else's to see.
         for secret in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
             parts.headers.remove(secret);
@@ -152,7 +166,13 @@ impl<H: Handle> Service<H> {
         let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
         let call = Call { plan, route, principal: who.principal, caller, ask, headers: parts.headers };
         Ok(match self.path.handle(call).await {
-            Ok(reply) => respond::reply(reply, &asked).await,
+            Ok(reply) => {
+                let response = respond::reply(reply, &asked).await;
+                match stay {
+                    Some(stay) => stay.hold(response),
+                    None => response,
+                }
+            }
             Err(failure) => {
                 self.note(&failure);
                 respond::failure(&failure, &asked)
@@ -176,8 +196,15 @@ impl<H: Handle> Service<H> {
         match (half, &parts.method) {
             (Half::Stream, &Method::GET) => {
                 accepts(&parts.headers, &["text/event-stream"])?;
+                // What the caller may use is looked at anew with each POST.
+                let then = who.principal.clone();
+                let stay = self.stay(&parts.uri, &parts.headers, move |plan: &Plan, now: &Arc<Principal>| {
+                    let now = Who { principal: now.clone(), scoped: false };
+                    now.principal.id == then.id && self::route(&uri, &HeaderMap::new(), plan, &now).is_ok()
+                });
                 let places = (asked, path);
-                Ok(self.streams.open(&self.context, &self.path, places, who.principal, route))
+                let opened = self.streams.open(&self.context, &self.path, places, who.principal, route);
+                Ok(stay.hold(opened))
             }
             (Half::Message, &Method::POST) => {
                 let client = self
@@ -203,6 +230,15 @@ impl<H: Handle> Service<H> {
             }
             _ => tracing::debug!(kind = failure.kind.code(), error = failure.chain(), "call failed"),
         }
+    }
+}
+
+/// Whether the answer is a stream without an end of its own.
+fn is_endless(ask: &Ask) -> bool {
+    match ask {
+        Ask::Stream => true,
+        Ask::Message(message) => message.method() == method::LISTEN,
+        Ask::End => false,
     }
 }
 

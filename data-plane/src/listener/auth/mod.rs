@@ -8,9 +8,11 @@ mod jwt;
 mod keys;
 mod metadata;
 mod signature;
+mod stay;
 
 pub(super) use challenge::refusal;
 pub(super) use metadata::{Place, document};
+pub(super) use stay::{Stay, shown};
 
 use crate::{
     plan::Plan,
