@@ -54,9 +54,9 @@ mod tests {
                 String::new(),
             ),
         ];
-        let clients = "clients: {catalogue: {wait: 30s}}\n";
+        let clients = "clients: {catalogue: {wait: 20s}}\n";
         let gateway = Gateway::start(&format!("{clients}upstreams:\n{}", upstreams.concat())).await;
-        // Processes start when somebody wants them.
+        // Processes start when somebody wants them. The wait ends before the patience of this client.
         let wanting = Legacy::open(gateway.address(), "/mcp").await;
         wanting.tools().await;
         until("all six servers", Duration::from_secs(120), || async {
