@@ -112,7 +112,7 @@ impl Kept {
             (u32::from_str_radix(epoch, 16) == Ok(self.epoch)).then_some(number)
         });
         match known {
-            Some(last) if last + 1 >= self.first && last < self.next() => last + 1,
+            Some(last) if last < self.next() && last + 1 >= self.first => last + 1,
             _ => self.unsent,
         }
     }
@@ -329,9 +329,11 @@ mod tests {
             let mut events = scene.listen(unknown);
             assert_eq!(take(&mut events, 1).await.0, [3], "{unknown:?}");
         }
-        let ahead = format!("{}-99", &known[..8]);
-        scene.replay.lock().unsent = 3;
-        assert_eq!(take(&mut scene.listen(Some(&ahead)), 1).await.0, [3]);
+        for ahead in [99, u64::MAX] {
+            let ahead = format!("{}-{ahead}", &known[..8]);
+            scene.replay.lock().unsent = 3;
+            assert_eq!(take(&mut scene.listen(Some(&ahead)), 1).await.0, [3], "{ahead}");
+        }
     }
 
     #[tokio::test]

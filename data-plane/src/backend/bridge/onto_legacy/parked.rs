@@ -9,7 +9,7 @@ use crate::{
     principal::Principal,
     seal::{Keyring, Purpose},
 };
-use o1_process::{OnExit, Tasks};
+use o1_process::{AbortOnDrop, OnExit, TaskHandle, Tasks};
 use std::{
     collections::HashMap,
     sync::{
@@ -39,6 +39,8 @@ pub(super) struct Parked<B: Backend> {
 struct Waiting<B: Backend> {
     exchange: Exchange<B>,
     binding: [u8; 32],
+    /// Ends its wait.
+    _clock: AbortOnDrop,
 }
 
 /// Who asked, for whom a state is.
@@ -74,8 +76,18 @@ impl<B: Backend> Parked<B> {
                 let words = "as many calls as may wait for answers of their clients do; try again later";
                 return Err(Failure::new(Kind::TooManySessions, words));
             }
-            waiting.insert(id, Waiting { exchange, binding });
+            let _clock = self.clock(id).abort_on_drop();
+            waiting.insert(id, Waiting { exchange, binding, _clock });
         }
+        let mut inside = Vec::with_capacity(28);
+        inside.extend_from_slice(MARK);
+        inside.extend_from_slice(&self.instance);
+        inside.extend_from_slice(&id.to_be_bytes());
+        Ok(self.keyring.seal(Purpose::RequestState, holder.principal, &inside))
+    }
+
+    /// Ends the wait of a call whose client does not come back.
+    fn clock(self: &Arc<Self>, id: u64) -> TaskHandle {
         let (parked, stopping) = (Arc::downgrade(self), self.tasks.stopping());
         self.tasks.spawn("a call waits for its client", OnExit::Quiet, async move {
             tokio::select! {
@@ -85,12 +97,7 @@ impl<B: Backend> Parked<B> {
             let over = parked.upgrade().and_then(|parked| parked.waiting().remove(&id));
             // Dropping it tells the server.
             drop(over);
-        });
-        let mut inside = Vec::with_capacity(28);
-        inside.extend_from_slice(MARK);
-        inside.extend_from_slice(&self.instance);
-        inside.extend_from_slice(&id.to_be_bytes());
-        Ok(self.keyring.seal(Purpose::RequestState, holder.principal, &inside))
+        })
     }
 
     /// The call that a state is of, if the answers in `asked` can be for it. It stays where it is otherwise.

@@ -219,6 +219,23 @@ async fn a_call_whose_client_never_answers_is_cancelled_at_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_goes_on_leaves_no_clock_behind() {
+    let rig = rig(false);
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let mut client = rig.start("", "a").await;
+    rig.say(0, question(1, "name")).await;
+    let mut asked = state(&client.recv().await.unwrap().unwrap());
+    let before = alive();
+    for round in 2..50 {
+        client = rig.start(&answers(&format!(r#""name":{ACCEPT}"#), &asked), "a").await;
+        rig.say(0, question(round, "name")).await;
+        asked = state(&client.recv().await.unwrap().unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(alive(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_state_is_unknown_to_everybody_else_and_on_every_other_upstream() {
     let rig = rig(false);
     let mut client = rig.start("", "a").await;
