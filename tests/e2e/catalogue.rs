@@ -84,6 +84,31 @@ async fn servers_that_hang_cost_a_short_wait_once_and_hide_nobody() {
     assert!(began.elapsed() < Duration::from_secs(1), "who hangs is waited for once: {:?}", began.elapsed());
 }
 
+// A server that says so for each list it is asked for would be asked for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_all_the_time_that_its_lists_changed_is_asked_now_and_then() {
+    let backend = Backend::start().await;
+    let gateway = Gateway::start(&config([backend.upstream("only")])).await;
+    let client = Legacy::open(gateway.address(), "/mcp").await;
+    assert_eq!(client.call("only__echo", "{}").await.status, 200);
+    let mut stream = client.listen().await;
+    until("the stream of the session and that of the view", SOON, || async {
+        (backend.streams() >= 2).then_some(())
+    })
+    .await;
+    let (before, began) = (backend.received_of("tools/list").len(), Instant::now());
+    while began.elapsed() < Duration::from_secs(4) {
+        backend.notify(TOOLS_CHANGED);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let asked = backend.received_of("tools/list").len() - before;
+    assert!(asked < 60, "hundreds of changes that were none: asked {asked} times");
+    assert_eq!(heard(&mut stream, Duration::from_millis(500)).await, [""; 0], "and nobody is told");
+    backend.tool("new", Answer::text("new"));
+    backend.notify(TOOLS_CHANGED);
+    stream.notification("notifications/tools/list_changed", SOON).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_servers_tools_stay_or_go_as_configured() {
     let (mut kept, mut hidden, stays) =

@@ -118,7 +118,7 @@ impl<N: Upstreams> Router<N> {
         session.set_log_level(level);
         // The others get the level when the session first talks to them.
         let state = requests::State::of(session);
-        let used = self.offering(call, "logging").await?.into_iter().filter(|one| state.is_used(&one.key));
+        let used = self.offering(call, "logging").await?.into_iter().filter(|one| state.is_used(&one.name));
         let asks = used.map(|upstream| async {
             // One that fails now gets the level when its session is opened again.
             if let Ok(reply) = self.next.ask(call.clone(), upstream).await {

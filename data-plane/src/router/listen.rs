@@ -28,7 +28,7 @@ impl<N: Upstreams> Router<N> {
         let mut honoured = Vec::new();
         for uri in wanted_resources(request)? {
             if let Ok(owner) = self.owner_of_resource(call, &uri).await {
-                resources.entry(owner.key).or_default().push(uri.clone());
+                resources.entry(owner.name.clone()).or_default().push(uri.clone());
                 honoured.push(uri);
             }
         }

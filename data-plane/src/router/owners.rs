@@ -80,7 +80,7 @@ impl<N: Upstreams> Router<N> {
             let entry = view.entry(upstream);
             async move {
                 match call.session() {
-                    Some(session) if requests::State::of(session).is_used(&upstream.key) => {
+                    Some(session) if requests::State::of(session).is_used(&upstream.name) => {
                         self.check_own(call, session, upstream, category).await;
                     }
                     _ => {

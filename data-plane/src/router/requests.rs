@@ -31,8 +31,8 @@ pub(super) struct State {
     indices: Indices,
     /// Wakes the client's stream: an upstream was used for the first time, or its lists may have changed.
     pub(super) stirred: Notify,
-    /// The upstreams that the client's stream hears, or tried to; `None` while the client has no stream.
-    hears: watch::Sender<Option<HashSet<Key>>>,
+    /// Names of the upstreams that the client's stream hears, or tried to; `None` while the client has no stream.
+    hears: watch::Sender<Option<HashSet<String>>>,
 }
 
 /// How long the first request of a session to an upstream waits until the client's stream hears it: what the
@@ -63,10 +63,12 @@ struct Inner {
     last: u64,
     /// Requests of the client, by their raw id.
     calls: HashMap<Vec<u8>, Key>,
-    /// Upstreams that the session has talked to.
-    used: HashSet<Key>,
+    /// Names of the upstreams that the session has talked to, with whatever credentials.
+    used: HashSet<String>,
     /// What its own upstream sessions say has changed.
     suspects: HashSet<(Key, Category)>,
+    /// Somebody looks at them, or is about to.
+    checking: bool,
     told: Told,
     own: Arc<OwnLists>,
 }
@@ -97,8 +99,8 @@ impl State {
     }
 
     /// Notes that the session talks to an upstream; at first, waits until the client's stream hears it.
-    async fn uses(&self, upstream: &Key) {
-        if !self.lock().used.insert(*upstream) {
+    async fn uses(&self, upstream: &str) {
+        if !self.lock().used.insert(upstream.to_owned()) {
             return;
         }
         self.stirred.notify_one();
@@ -113,16 +115,16 @@ impl State {
     }
 
     /// The client's stream hears an upstream, as far as it has anything to say.
-    pub(super) fn hears(&self, upstream: &Key) {
+    pub(super) fn hears(&self, upstream: &str) {
         self.hears.send_modify(|hears| {
             if let Some(hears) = hears {
-                hears.insert(*upstream);
+                hears.insert(upstream.to_owned());
             }
         });
     }
 
     /// Whether the session has talked to an upstream: if not, there is no upstream session that could say anything.
-    pub(super) fn is_used(&self, upstream: &Key) -> bool {
+    pub(super) fn is_used(&self, upstream: &str) -> bool {
         self.lock().used.contains(upstream)
     }
 
@@ -136,9 +138,18 @@ impl State {
         with(&mut self.lock().told)
     }
 
-    /// Whether any upstream session says that its lists have changed.
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.lock().suspects.is_empty()
+    /// Whether any upstream session says that its lists have changed and nobody looks yet. Who is told so looks.
+    pub(super) fn begins_check(&self) -> bool {
+        let mut inner = self.lock();
+        let begins = !inner.checking && !inner.suspects.is_empty();
+        inner.checking |= begins;
+        begins
+    }
+
+    /// Somebody has looked.
+    pub(super) fn ends_check(&self) {
+        self.lock().checking = false;
+        self.stirred.notify_one();
     }
 
     /// The lists that the session's own upstream session may have changed; they are forgotten here.
@@ -256,7 +267,7 @@ pub(super) async fn tracked<N: Upstreams>(
     session: &Arc<Session>,
 ) -> Result<crate::call::Reply, Failure> {
     let key = upstream.key;
-    State::of(session).uses(&key).await;
+    State::of(session).uses(&upstream.name).await;
     let id = match &call.ask {
         crate::call::Ask::Message(message) => message.id().unwrap_or_default().to_vec(),
         _ => Vec::new(),

@@ -45,8 +45,8 @@ pub(super) struct Listen {
     pub(super) request: Message,
     /// `toolsListChanged`, `promptsListChanged`, `resourcesListChanged`.
     pub(super) lists: [bool; 3],
-    /// Resources, by the upstream that owns them.
-    pub(super) resources: HashMap<Key, Vec<String>>,
+    /// Resources, by the name of the upstream that owns them.
+    pub(super) resources: HashMap<String, Vec<String>>,
 }
 
 impl<N: Upstreams> Router<N> {
@@ -165,14 +165,15 @@ impl<N: Upstreams> Feed<N> {
     }
 
     /// Looks again at what the session's own upstream sessions say has changed. Beside the stream: they may be
-    /// slow.
+    /// slow. One at a time, and what is said meanwhile is looked at once.
     fn check_own(&self) {
         let For::Session(session) = &*self.of else { return };
-        if State::of(session).has_suspects() {
+        if State::of(session).begins_check() {
             let (feed, session) = (self.clone(), session.clone());
             self.router.context.tasks.spawn("a session's own lists", OnExit::Quiet, async move {
-                feed.router.check_suspects(&feed.call, &session).await;
-                State::of(&session).stirred.notify_one();
+                let checking = Checking(session);
+                tokio::time::sleep(DEBOUNCE).await;
+                feed.router.check_suspects(&feed.call, &checking.0).await;
             });
         }
     }
@@ -210,7 +211,7 @@ impl<N: Upstreams> Feed<N> {
             let began = Instant::now();
             match self.router.next.ask(call.clone(), upstream.clone()).await {
                 Ok(reply) => {
-                    self.of.hears(&upstream.key);
+                    self.of.hears(&upstream.name);
                     if !self.forward(read_messages(reply), &upstream.key).await {
                         return;
                     }
@@ -221,11 +222,11 @@ impl<N: Upstreams> Feed<N> {
                 }
                 // It has no such stream: it says nothing beside answers.
                 Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => {
-                    self.of.hears(&upstream.key);
+                    self.of.hears(&upstream.name);
                     return;
                 }
                 Err(failure) => {
-                    self.of.hears(&upstream.key);
+                    self.of.hears(&upstream.name);
                     tracing::debug!(
                         upstream = upstream.name,
                         error = failure.chain(),
@@ -272,7 +273,7 @@ impl For {
         Some(Hearing(session.clone()))
     }
 
-    fn hears(&self, upstream: &Key) {
+    fn hears(&self, upstream: &str) {
         if let Self::Session(session) = self {
             State::of(session).hears(upstream);
         }
@@ -290,8 +291,8 @@ impl For {
     /// session of its own to say it in.
     fn concerns(&self, upstream: &Upstream) -> bool {
         match self {
-            Self::Session(session) => State::of(session).is_used(&upstream.key),
-            Self::Listen(listen) => listen.resources.contains_key(&upstream.key),
+            Self::Session(session) => State::of(session).is_used(&upstream.name),
+            Self::Listen(listen) => listen.resources.contains_key(&upstream.name),
         }
     }
 
@@ -301,7 +302,7 @@ impl For {
             Self::Session(_) => return Some(Ask::Stream),
             Self::Listen(listen) => listen,
         };
-        let own = listen.resources.get(&upstream.key)?;
+        let own = listen.resources.get(&upstream.name)?;
         let mut edits = Vec::new();
         // That lists changed is the gateway's to say.
         for list in LISTS {
@@ -338,6 +339,15 @@ impl For {
         let Self::Listen(listen) = self else { return None };
         let result = format!(r#"{{"resultType":"complete","_meta":{}}}"#, listen.tag());
         Message::parse(&rpc::result(listen.request.id()?, result.as_bytes())).ok()
+    }
+}
+
+/// While somebody looks at a session's own lists.
+struct Checking(Arc<Session>);
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        State::of(&self.0).ends_check();
     }
 }
 

@@ -26,6 +26,8 @@ use tokio::time::Instant;
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
 /// Changes that are told within this time are fetched together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// The same for an upstream that says again and again that lists have changed which have not.
+const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 /// How often an upstream is looked at, to see whether traffic found it gone or back.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Lists are not fetched more often than this because of their own `ttlMs`.
@@ -71,8 +73,12 @@ impl<N: Upstreams> Keeper<N> {
     /// Fetches for ever.
     async fn refresh(&self) {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+        let mut debounce = DEBOUNCE;
         loop {
+            let before = self.entry.state().digests();
             let fetched = self.fetch().await;
+            let news = before != self.entry.state().digests();
+            debounce = if news { DEBOUNCE } else { (debounce * 2).min(DEBOUNCE_MAX) };
             if self.entry.is_untried() {
                 self.view.pending.fetch_sub(1, Ordering::Relaxed);
             }
@@ -94,7 +100,9 @@ impl<N: Upstreams> Keeper<N> {
                     backoff.next().max(Duration::from_millis(100))
                 }
             };
-            self.until_due(wait).await;
+            if !self.until_due(wait, debounce).await {
+                debounce = DEBOUNCE;
+            }
         }
     }
 
@@ -107,20 +115,21 @@ impl<N: Upstreams> Keeper<N> {
         wait.mul_f64(0.9 + 0.2 * f64::from(seed[0]) / 255.0)
     }
 
-    /// Waits for a reason to fetch: time, a nudge, or that traffic found the upstream gone or back.
-    async fn until_due(&self, wait: Duration) {
+    /// Waits for a reason to fetch: time, that traffic found the upstream gone or back, or a nudge, after which more
+    /// are waited for. True when it was a nudge.
+    async fn until_due(&self, wait: Duration, debounce: Duration) -> bool {
         let due = Instant::now() + wait;
         let seen = self.numbers.reach().since;
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(due) => return,
+                () = tokio::time::sleep_until(due) => return false,
                 () = self.entry.nudged.notified() => {
-                    tokio::time::sleep(DEBOUNCE).await;
-                    return;
+                    tokio::time::sleep(debounce).await;
+                    return true;
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {
                     if self.numbers.reach().since != seen {
-                        return;
+                        return false;
                     }
                 }
             }
