@@ -10,7 +10,7 @@ pub use backend::{Backend, Connect, Link, Probe};
 pub use body::{
     Body, BoxError, Event, Events, MESSAGE_MAX, Messages, read_all, read_messages, read_response, read_up_to,
 };
-pub use session::{Opening, Remote, Serial, Session, SessionId};
+pub use session::{AtWork, Opening, Remote, Serial, Session, SessionId};
 
 use crate::{
     failure::Failure,

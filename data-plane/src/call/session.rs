@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -49,7 +49,7 @@ pub struct Session {
     pub initialize: Message,
     /// The negotiated protocol revision.
     pub version: &'static str,
-    /// The upstream this session is for; `None` on the aggregated route.
+    /// The upstream this session is for, by [`crate::plan::Upstream::identity`]; `None` on the aggregated route.
     pub upstream: Option<Key>,
     /// The virtual server it is for; `None` on `/mcp` and on a route of one upstream.
     pub server: Option<String>,
@@ -61,6 +61,8 @@ pub struct Session {
     remote: Mutex<Option<Arc<Remote>>>,
     log_level: Mutex<Option<String>>,
     streaming: AtomicBool,
+    /// Calls at work.
+    calls: AtomicUsize,
     opened: Instant,
     last_used_ms: AtomicU64,
     streams: Slot,
@@ -96,6 +98,7 @@ impl Session {
             remote: Mutex::default(),
             log_level: Mutex::default(),
             streaming: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
             opened: Instant::now(),
             last_used_ms: AtomicU64::new(0),
             streams: Slot::default(),
@@ -132,14 +135,22 @@ impl Session {
         self.last_used_ms.fetch_max(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How long the client has been silent. A session whose GET stream is open is never idle.
+    /// How long the client has been silent. A session whose GET stream is open, or that waits for an answer, is
+    /// never idle.
     #[must_use]
     pub fn idle(&self, now: Instant) -> std::time::Duration {
-        if self.streaming.load(Ordering::Relaxed) {
+        if self.streaming.load(Ordering::Relaxed) || self.calls.load(Ordering::Relaxed) > 0 {
             return std::time::Duration::ZERO;
         }
         let used = std::time::Duration::from_millis(self.last_used_ms.load(Ordering::Relaxed));
         now.saturating_duration_since(self.opened).saturating_sub(used)
+    }
+
+    /// Notes that a call is at work, until what this returns is dropped.
+    #[must_use]
+    pub fn at_work(self: &Arc<Self>) -> AtWork {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        AtWork(self.clone())
     }
 
     /// Takes the one GET stream of the session; false when it is taken.
@@ -176,6 +187,17 @@ impl Session {
     /// What the upstream layer keeps for this session.
     pub fn upstream_state<T: Default + Send + Sync + 'static>(&self) -> &T {
         self.upstreams.state()
+    }
+}
+
+/// A call of a session at work.
+#[derive(Debug)]
+pub struct AtWork(Arc<Session>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.touch(Instant::now());
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

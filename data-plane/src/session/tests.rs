@@ -230,6 +230,23 @@ async fn a_silent_session_ends_and_stays_ended_on_its_node() {
 }
 
 #[tokio::test]
+async fn a_session_that_waits_for_an_answer_is_not_silent() {
+    let mut plan = Plan::empty();
+    plan.clients.session_idle = Duration::from_nanos(1);
+    let caller = Asker::under("", plan);
+    let node = Node::new(&[1]);
+    node.open(&caller).await;
+    let [session] = &node.sessions.table.all()[..] else { panic!("one session") };
+    let (one, two) = (session.at_work(), session.at_work());
+    drop(one);
+    node.sessions.reap(&caller.plan).await;
+    assert_eq!(node.sessions.table.len(), 1);
+    drop(two);
+    node.sessions.reap(&caller.plan).await;
+    assert_eq!(node.sessions.table.len(), 0);
+}
+
+#[tokio::test]
 async fn a_full_node_takes_up_no_session_and_does_not_call_it_unknown() {
     let mut plan = Plan::empty();
     plan.clients.max_sessions = 1;

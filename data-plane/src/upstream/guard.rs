@@ -2,7 +2,7 @@
 
 use super::{inspect::Inspect, messages, passing, runtime::Runtime};
 use crate::{
-    call::{Backend, Body, Reply, Session},
+    call::{AtWork, Backend, Body, Reply, Session},
     context::Context,
     failure::{Failure, Kind},
     mcp::{Message, era, json::quote, method, rpc},
@@ -32,12 +32,15 @@ pub(super) struct Guard {
     verdict: Option<Failure>,
     /// Keeps the upstream's processes until the answer is complete.
     _hold: Arc<dyn Send + Sync>,
+    /// Keeps the client's session, too.
+    _at_work: Option<AtWork>,
 }
 
 impl Guard {
     pub(super) fn new<B: Backend>(
         runtime: &Arc<Runtime<B>>,
         message: &Message,
+        session: Option<&Arc<Session>>,
         on_timeout: Option<OnTimeout>,
     ) -> Self {
         let limits = runtime.upstream.limits(message);
@@ -49,6 +52,7 @@ impl Guard {
             on_timeout,
             verdict: None,
             _hold: runtime.clone(),
+            _at_work: session.map(Session::at_work),
         }
     }
 

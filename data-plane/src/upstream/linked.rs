@@ -18,28 +18,38 @@ use crate::{
 use futures_util::FutureExt as _;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 
 /// The upstream sessions of one client session.
-struct Links<L> {
-    by_upstream: Mutex<HashMap<Key, Arc<Slot<L>>>>,
+struct Links<L>(Mutex<Inner<L>>);
+
+struct Inner<L> {
+    by_upstream: HashMap<Key, Arc<Slot<L>>>,
+    /// What a session with the upstream of a name has to be asked for again. It outlives the upstream's present
+    /// credentials and settings: the client does not know that they changed.
+    remembered: HashMap<String, Arc<Remembered>>,
 }
 
 /// One of them.
 struct Slot<L> {
     link: Joint<L>,
-    /// What another link has to be asked for again.
-    remembered: Remembered,
+    remembered: Arc<Remembered>,
     /// Its upstream is served no more.
     retired: CancellationToken,
 }
 
 impl<L> Default for Links<L> {
     fn default() -> Self {
-        Self { by_upstream: Mutex::default() }
+        Self(Mutex::new(Inner { by_upstream: HashMap::new(), remembered: HashMap::new() }))
+    }
+}
+
+impl<L> Links<L> {
+    fn lock(&self) -> MutexGuard<'_, Inner<L>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,17 +72,16 @@ pub(super) async fn link<C: Connect>(
 }
 
 fn slot<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Arc<Slot<LinkOf<C>>> {
-    let links = session.upstream_state::<Links<LinkOf<C>>>();
-    let mut by_upstream = links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner);
-    if !by_upstream.contains_key(&runtime.upstream.key) {
-        // What took its place is here: sessions with what is gone end now.
-        by_upstream.retain(|_, slot| !slot.retired.is_cancelled());
+    let (mut links, upstream) = (session.upstream_state::<Links<LinkOf<C>>>().lock(), &runtime.upstream);
+    if let Some(slot) = links.by_upstream.get(&upstream.key) {
+        return slot.clone();
     }
-    let slot = || {
-        let (link, remembered) = (Joint::default(), Remembered::default());
-        Arc::new(Slot { link, remembered, retired: runtime.retired.clone() })
-    };
-    by_upstream.entry(runtime.upstream.key).or_insert_with(slot).clone()
+    // What took its place is here: sessions with what is gone end now.
+    links.by_upstream.retain(|_, slot| !slot.retired.is_cancelled());
+    let remembered = links.remembered.entry(upstream.name.clone()).or_default().clone();
+    let slot = Arc::new(Slot { link: Joint::default(), remembered, retired: runtime.retired.clone() });
+    links.by_upstream.insert(upstream.key, slot.clone());
+    slot
 }
 
 /// Tries the endpoints one after the other: a handshake that failed has done nothing.
@@ -148,7 +157,7 @@ pub(super) async fn ask<C: Connect>(
 async fn request<C: Connect>(
     context: &Context,
     runtime: &Arc<Runtime<C::Backend>>,
-    session: &Session,
+    session: &Arc<Session>,
     message: &Message,
     route: &Route,
 ) -> Result<Reply, Failure> {
@@ -163,7 +172,7 @@ async fn request<C: Connect>(
                 Route::Server(_) => settled(reply, message.id().unwrap_or_default(), Era::Legacy).await,
             }
         };
-        match Guard::new(runtime, message, on_timeout).answer(exchange).await {
+        match Guard::new(runtime, message, Some(session), on_timeout).answer(exchange).await {
             // The server did not know the session, so it cannot have run the call.
             Err(failure) if failure.kind == Kind::SessionLost && !reopened => {
                 tracing::debug!(upstream = runtime.upstream.name, "upstream session lost, opening another");
@@ -201,8 +210,7 @@ fn cancel<L: Link>(
 /// The link, if it is open and nobody is opening it.
 fn opened<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Option<LinkOf<C>> {
     let links = session.upstream_state::<Links<LinkOf<C>>>();
-    let slot =
-        links.by_upstream.lock().unwrap_or_else(PoisonError::into_inner).get(&runtime.upstream.key)?.clone();
+    let slot = links.lock().by_upstream.get(&runtime.upstream.key)?.clone();
     let link = slot.link.peek()?;
     link.is_open().then_some(link)
 }

@@ -73,7 +73,7 @@ impl<C: Connect> Upstream<C> {
             let farewell = guard::listen_farewell(message);
             return guard::stream(exchange, runtime, &self.context, None, farewell).await;
         }
-        let guard = guard::Guard::new(runtime, message, None);
+        let guard = guard::Guard::new(runtime, message, None, None);
         let reply = guard.answer(exchange).await?;
         if reply.status.is_success() {
             runtime.spoke(Era::Modern).await;
@@ -88,8 +88,8 @@ impl<C: Connect> Upstreams for Upstream<C> {
         let asked = match (&call.caller, &call.ask) {
             (Caller::Modern, Ask::Message(message)) => self.modern(&call, message, &runtime).await,
             (Caller::Modern, _) => Err(Failure::new(Kind::InvalidRequest, "modern clients only POST")),
-            (Caller::Legacy(session), _) if relay::fits(&runtime, &call.route, session.as_deref()).await => {
-                relay::relay(&self.context, &runtime, &call, session.as_deref()).await
+            (Caller::Legacy(session), _) if relay::fits(&runtime, &call.route, session.as_ref()).await => {
+                relay::relay(&self.context, &runtime, &call, session.as_ref()).await
             }
             (Caller::Legacy(Some(session)), _) => {
                 linked::ask::<C>(&self.context, &runtime, &call, session).await

@@ -29,7 +29,11 @@ pub(super) struct Passing {
 
 /// True when bytes can pass through: on the route of one HTTP upstream that speaks the client's era. Decided
 /// once for a session.
-pub(super) async fn fits<B: Backend>(runtime: &Runtime<B>, route: &Route, session: Option<&Session>) -> bool {
+pub(super) async fn fits<B: Backend>(
+    runtime: &Runtime<B>,
+    route: &Route,
+    session: Option<&Arc<Session>>,
+) -> bool {
     if !matches!(route, Route::One(_)) || !runtime.upstream.is_http() {
         return false;
     }
@@ -46,7 +50,7 @@ pub(super) async fn relay<B: Backend>(
     context: &Context,
     runtime: &Arc<Runtime<B>>,
     call: &Call,
-    session: Option<&Session>,
+    session: Option<&Arc<Session>>,
 ) -> Result<Reply, Failure> {
     let Some(session) = session else {
         let anywhere = Remote { endpoint: runtime.pick(), id: None };
@@ -73,7 +77,7 @@ async fn open<B: Backend>(
     context: &Context,
     runtime: &Arc<Runtime<B>>,
     call: &Call,
-    session: &Session,
+    session: &Arc<Session>,
 ) -> Result<Reply, Failure> {
     let anywhere = Remote { endpoint: runtime.pick(), id: None };
     let (reply, minted) = pass(context, runtime, call, Some(session), &anywhere).await?;
@@ -92,7 +96,7 @@ async fn go_on<B: Backend>(
     context: &Context,
     runtime: &Arc<Runtime<B>>,
     call: &Call,
-    session: &Session,
+    session: &Arc<Session>,
 ) -> Result<Reply, Failure> {
     let remote = match session.remote() {
         Some(remote) => remote,
@@ -132,7 +136,7 @@ fn no_stream() -> Failure {
 /// Remembers what the client asked for, once it was answered.
 fn observed(
     call: &Call,
-    session: &Session,
+    session: &Arc<Session>,
     passed: Result<(Reply, Option<String>), Failure>,
 ) -> Result<Reply, Failure> {
     let (reply, _) = passed?;
@@ -149,17 +153,18 @@ async fn pass<B: Backend>(
     context: &Context,
     runtime: &Arc<Runtime<B>>,
     call: &Call,
-    session: Option<&Session>,
+    session: Option<&Arc<Session>>,
     remote: &Remote,
 ) -> Result<(Reply, Option<String>), Failure> {
     let backend = runtime.endpoint_at(remote.endpoint);
     let exchange = backend.relay(&call.ask, &call.headers, remote.id.as_deref());
     let mut reply = match &call.ask {
         Ask::Message(message) if message.kind() == mcp::Kind::Request => {
-            let guard = Guard::new(runtime, message, cancel(context, runtime, call, message, remote));
+            let told = cancel(context, runtime, call, message, remote);
+            let guard = Guard::new(runtime, message, session, told);
             guard.answer(exchange).await?
         }
-        Ask::Stream => guard::stream(exchange, runtime, context, session, None).await?,
+        Ask::Stream => guard::stream(exchange, runtime, context, session.map(|one| &**one), None).await?,
         _ => guard::within(runtime, exchange).await?,
     };
     // Visible ASCII by specification; a server that minted anything else has no session.
