@@ -73,6 +73,9 @@ pub struct Server {
 pub struct Upstream {
     /// Equal keys, equal upstreams: a new plan with the same key keeps connections, processes and sessions.
     pub key: Key,
+    /// Equal identities, the same upstream for a client, whatever its secrets, its timeouts and its prefix are:
+    /// sessions with it go on.
+    pub identity: Key,
     /// See [`model::Upstream::name`].
     pub name: String,
     /// What stands before its names on the aggregated route, separator included; empty for none.
@@ -192,6 +195,12 @@ impl Plan {
         self.by_name.get(name).and_then(|at| self.upstreams.get(*at))
     }
 
+    /// The upstream with this identity, if this plan serves it.
+    #[must_use]
+    pub fn by_identity(&self, identity: &Key) -> Option<&Arc<Upstream>> {
+        self.upstreams.iter().find(|one| one.identity == *identity)
+    }
+
     /// The upstream with this key, if this plan serves it.
     #[must_use]
     pub fn by_key(&self, key: &Key) -> Option<&Arc<Upstream>> {
@@ -251,6 +260,7 @@ impl Upstream {
             model.prefix.as_ref().map_or(String::new(), |prefix| format!("{prefix}{}", model::SEPARATOR));
         Self {
             key: hasher.finalize().into(),
+            identity: identity(model),
             name: model.name.clone(),
             prefix,
             primary,
@@ -303,6 +313,20 @@ impl Upstream {
     pub fn is_http(&self) -> bool {
         self.primary.iter().all(|one| matches!(one, Endpoint::Http { transport: Transport::Http, .. }))
     }
+}
+
+/// What an upstream is: its name, and what is run or reached where.
+fn identity(model: &model::Upstream) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}", model.name).as_bytes());
+    for endpoint in &model.primary {
+        let place = match &endpoint.kind {
+            EndpointKind::Http { url, transport } => format!("{url:?} {transport:?}"),
+            EndpointKind::Stdio { command, cwd, .. } => format!("{command:?} {cwd:?}"),
+        };
+        hasher.update(place.as_bytes());
+    }
+    hasher.finalize().into()
 }
 
 /// Name only: headers and environment are secrets.

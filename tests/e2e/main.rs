@@ -37,6 +37,8 @@ mod repair;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod sessions;

@@ -26,6 +26,7 @@ use std::{
 pub(super) fn upstream(name: &str, prefix: &str) -> Arc<Upstream> {
     Arc::new(Upstream {
         key: blake3::hash(name.as_bytes()).into(),
+        identity: blake3::hash(name.as_bytes()).into(),
         name: name.to_owned(),
         prefix: prefix.to_owned(),
         primary: Vec::new(),

@@ -94,7 +94,7 @@ impl<N: Handle> Sessions<N> {
             let silent = session.idle(now) >= plan.clients.session_idle;
             silent
                 || is_over(session.began, wall, plan)
-                || session.upstream.is_some_and(|key| plan.upstreams.iter().all(|one| one.key != key))
+                || session.upstream.is_some_and(|identity| plan.by_identity(&identity).is_none())
         });
         // Several at a time: an upstream that does not answer must not keep the others waiting.
         futures_util::stream::iter(over)
@@ -110,7 +110,7 @@ impl<N: Handle> Sessions<N> {
                 let server = session.server.as_deref().and_then(|name| plan.server(name));
                 Route::Server(server.unwrap_or(&plan.everything).clone())
             }
-            Some(key) => match plan.by_key(&key) {
+            Some(identity) => match plan.by_identity(&identity) {
                 Some(upstream) => Route::One(upstream.clone()),
                 None => return, // its upstream is gone, and with it the upstream's session
             },
@@ -263,7 +263,7 @@ impl<N: Handle> Sessions<N> {
         let Some(session) = self.table.get(named) else { return self.take_up(named, call) };
         let fits = match &call.route {
             Route::Server(server) => session.upstream.is_none() && session.server == server.name,
-            Route::One(upstream) => session.upstream == Some(upstream.key),
+            Route::One(upstream) => session.upstream == Some(upstream.identity),
         };
         if fits && session.principal.id == call.principal.id { Ok(session) } else { Err(unknown()) }
     }
@@ -309,7 +309,7 @@ fn opened(
 ) -> Session {
     let (upstream, server) = match &call.route {
         Route::Server(server) => (None, server.name.clone()),
-        Route::One(upstream) => (Some(upstream.key), None),
+        Route::One(upstream) => (Some(upstream.identity), None),
     };
     let principal = call.principal.clone();
     Session::new(Opening { serial, began, principal, initialize, version, upstream, server })
