@@ -15,7 +15,9 @@ use std::time::Duration;
 
 /// How often a stream is taken up again without a single event in between.
 const ATTEMPTS_MAX: u32 = 5;
-/// The longest wait a server may ask for between two connections.
+/// The shortest and the longest wait a server may ask for between two connections: one that asks for none and
+/// closes after each event must not keep us connecting without a pause.
+const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 struct Stream {
@@ -59,7 +61,7 @@ impl Stream {
                 self.fruitless = 0;
                 self.last = event.id.or(self.last.take());
                 if let Some(ms) = event.retry_ms {
-                    self.retry = Duration::from_millis(ms).min(RETRY_MAX);
+                    self.retry = Duration::from_millis(ms).clamp(RETRY_MIN, RETRY_MAX);
                 }
                 if !event.data.is_empty() {
                     return Message::parse(&event.data).map_err(|_| {

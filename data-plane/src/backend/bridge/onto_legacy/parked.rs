@@ -105,7 +105,7 @@ impl<B: Backend> Parked<B> {
         let unknown = || {
             Failure::new(
                 Kind::InvalidParams,
-                "`requestState` is unknown or too old: send the request again without it",
+                "`requestState` is unknown or too old; the call it belonged to may have run",
             )
         };
         let id = asked
