@@ -6,6 +6,8 @@ use std::{net::SocketAddr, time::Duration};
 
 const SESSIONS: usize = 500;
 const AT_ONCE: usize = 10;
+/// What an idle data plane with one upstream has open, with room for a few kept connections.
+const FILES_MAX: usize = 32;
 
 /// Opens sessions, uses each, ends every other one and abandons the rest.
 async fn sessions(address: SocketAddr, count: usize) {
@@ -34,18 +36,12 @@ async fn left(gateway: &Gateway) -> (usize, usize, u64) {
         (process.descendants().len() <= 1).then_some(())
     })
     .await;
-    let mut files = process.open_files();
-    until("the open files to settle", Duration::from_secs(30), || {
-        let now = process.open_files();
-        let settled = (now == files).then_some(());
-        files = now;
-        async move {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            settled
-        }
+    // A connection that its client has dropped stays until the data plane has noticed.
+    until("the connections of the clients to be closed", Duration::from_secs(30), || async {
+        (process.open_files() <= FILES_MAX).then_some(())
     })
     .await;
-    (process.descendants().len(), files, process.resident_bytes())
+    (process.descendants().len(), process.open_files(), process.resident_bytes())
 }
 
 // metamcp#162, docker/mcp-gateway#318, ferro-labs#361
@@ -56,16 +52,18 @@ async fn five_hundred_sessions_leave_no_process_no_file_and_no_memory() {
         let upstream =
             format!("  p:\n    primary:\n      - command: [{program}]\n        processes: {processes}\n");
         let gateway = Gateway::start(&(config([upstream]) + "clients: {session_idle: 2s}\n")).await;
-        // The same load before: what an allocator keeps of its highest water is no leak.
-        sessions(gateway.address(), SESSIONS).await;
-        let before = left(&gateway).await;
-        sessions(gateway.address(), SESSIONS).await;
-        let after = left(&gateway).await;
-        println!(
-            "{processes}: {SESSIONS} sessions; (children, files, resident bytes) {before:?} -> {after:?}"
-        );
-        assert!(after.0 <= before.0.max(1), "{processes}: {after:?}");
-        assert!(after.1 <= before.1 + 2, "{processes}: {before:?} {after:?}");
-        assert!(after.2 <= before.2 + (8 << 20), "{processes}: {before:?} {after:?}");
+        // The same load four times: an allocator keeps what it needed at its highest water, which differs from
+        // one time to the next, so only what all later times exceed is a leak.
+        let mut rounds = Vec::new();
+        for _ in 0..4 {
+            sessions(gateway.address(), SESSIONS).await;
+            rounds.push(left(&gateway).await);
+        }
+        println!("{processes}: (children, files, resident bytes) after each {SESSIONS} sessions: {rounds:?}");
+        let memory: Vec<u64> = rounds.iter().map(|(_, _, bytes)| *bytes).collect();
+        let (before, after) = (memory[0].max(memory[1]), memory[2].min(memory[3]));
+        assert!(after <= before + (4 << 20), "{processes}: {rounds:?}");
+        let shared = usize::from(processes == "shared");
+        assert!(rounds.iter().all(|(children, _, _)| *children <= shared), "{processes}: {rounds:?}");
     }
 }
