@@ -9,6 +9,7 @@ pub mod header;
 pub mod json;
 pub mod message;
 pub mod method;
+pub mod own;
 pub mod rpc;
 pub mod sse;
 

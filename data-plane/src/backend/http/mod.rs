@@ -8,7 +8,7 @@ pub use link::HttpLink;
 use crate::{
     call::{Ask, Body, JSON, Reply, read_all, read_response},
     failure::{Failure, Kind},
-    mcp::{Era, Message, era, header as mcp_header, json, method, rpc},
+    mcp::{Era, Message, era, header as mcp_header, json, method, own, rpc},
     plan::Upstream,
     tls,
 };
@@ -138,13 +138,16 @@ impl HttpServer {
     pub(super) async fn speaks(&self, era: Era) -> Result<bool, Failure> {
         let asked = match era {
             Era::Modern => self.discover().await.map(|_| ()),
-            Era::Legacy => match HttpLink::open(self, &initialize()).await {
-                Ok(link) => {
-                    link.close().await;
-                    Ok(())
+            Era::Legacy => {
+                match HttpLink::open(self, &own::initialize(b"\"o1-initialize\"", era::LEGACY[0], "{}")).await
+                {
+                    Ok(link) => {
+                        link.close().await;
+                        Ok(())
+                    }
+                    Err(failure) => Err(failure),
                 }
-                Err(failure) => Err(failure),
-            },
+            }
         };
         match asked {
             Ok(()) => Ok(true),
@@ -154,8 +157,8 @@ impl HttpServer {
     }
 
     async fn own_discover(&self) -> Result<Reply, Failure> {
-        let params = envelope();
-        let message = Message::parse(&rpc::request(b"\"o1-discover\"", method::DISCOVER, &params))
+        let params = format!(r#"{{"_meta":{}}}"#, own::envelope(era::MODERN[0], "{}"));
+        let message = Message::parse(&rpc::request(b"\"o1-discover\"", method::DISCOVER, params.as_bytes()))
             .expect("a request of our own is a message");
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
@@ -237,17 +240,6 @@ impl HttpServer {
     }
 }
 
-/// A legacy handshake of our own.
-fn initialize() -> Message {
-    let params = format!(
-        r#"{{"protocolVersion":"{}","capabilities":{{}},"clientInfo":{{"name":"only1","version":"{}"}}}}"#,
-        era::LEGACY[0],
-        o1_process::build_info::VERSION,
-    );
-    Message::parse(&rpc::request(b"\"o1-initialize\"", method::INITIALIZE, params.as_bytes()))
-        .expect("a request of our own is a message")
-}
-
 fn system_tls() -> Result<ClientConfig, Failure> {
     tls::client(None, None).map_err(|fault| {
         Failure::new(Kind::Internal, "the system's certificate store cannot be read").because(fault.what)
@@ -261,18 +253,6 @@ fn no_tls() -> ClientConfig {
         .expect("the provider knows the default versions")
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth()
-}
-
-/// The envelope of a modern request of our own, as `params`.
-fn envelope() -> Vec<u8> {
-    format!(
-        r#"{{"_meta":{{"{}":"{}","{}":{{}},"io.modelcontextprotocol/clientInfo":{{"name":"only1","version":"{}"}}}}}}"#,
-        era::META_VERSION,
-        era::MODERN[0],
-        era::META_CAPABILITIES,
-        o1_process::build_info::VERSION,
-    )
-    .into_bytes()
 }
 
 /// Whether an answer to `server/discover` comes from a modern server: it lists a modern revision, or refuses our

@@ -2,34 +2,23 @@
 
 use crate::{
     failure::{Failure, Kind},
-    mcp::{Era, Message, era, json, method, rpc},
+    mcp::{Era, Message, era, json, method, own, rpc},
 };
 use bytes::Bytes;
-use o1_process::VERSION;
-use serde_json::json;
 
 /// Errors that a legacy client can only get from a server that speaks modern revisions alone.
 const MODERN_ONLY: [i64; 4] = [-32020, -32021, -32022, -32601];
 
 /// The request that opens a process of our own in this era.
 pub(super) fn opening(era: Era) -> Message {
-    let client = json!({"name": "only1", "version": VERSION});
-    let (method, params) = match era {
-        Era::Legacy => (
-            method::INITIALIZE,
-            json!({"protocolVersion": era::LEGACY[0], "capabilities": {}, "clientInfo": client}),
-        ),
+    match era {
+        Era::Legacy => own::initialize(b"0", era::LEGACY[0], "{}"),
         Era::Modern => {
-            let meta = json!({
-                era::META_VERSION: era::MODERN[0],
-                era::META_CAPABILITIES: {},
-                "io.modelcontextprotocol/clientInfo": client,
-            });
-            (method::DISCOVER, json!({"_meta": meta}))
+            let params = format!(r#"{{"_meta":{}}}"#, own::envelope(era::MODERN[0], "{}"));
+            Message::parse(&rpc::request(b"0", method::DISCOVER, params.as_bytes()))
+                .expect("our own request is a message")
         }
-    };
-    let bytes = rpc::request(b"0", method, params.to_string().as_bytes());
-    Message::parse(&bytes).expect("our own request is a message")
+    }
 }
 
 /// What a legacy client says once `initialize` is answered.

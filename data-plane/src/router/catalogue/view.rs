@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     call::{Ask, Call, Caller, Opening, Route, Session},
-    mcp::{Era, Message, era, header, json, method, rpc},
+    mcp::{Era, Message, era, header, json, own, rpc},
     plan::{Key, Plan, Upstream},
     principal::Principal,
 };
@@ -28,8 +28,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Capabilities beyond this size count as none: no client declares so much.
 const CAPABILITIES_MAX: usize = 16 << 10;
-/// What the gateway calls itself towards upstreams when it asks for itself.
-const CLIENT: &str = r#"{"name":"only1","version":"1"}"#;
 
 /// What distinguishes views: what a client is to an upstream, as far as lists may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -158,7 +156,7 @@ impl View {
     /// A call as a client of this kind would make it.
     pub(super) fn call(&self, plan: &Arc<Plan>, method: &'static str, params: &str) -> Call {
         let message = if self.kind.modern {
-            let meta = self.envelope();
+            let meta = own::envelope(&self.kind.version, &String::from_utf8_lossy(&self.kind.capabilities));
             let more = if params.is_empty() { String::new() } else { format!(",{params}") };
             request(method, &format!(r#"{{"_meta":{meta}{more}}}"#))
         } else {
@@ -187,26 +185,12 @@ impl View {
         let route = Route::Server(plan.everything.clone());
         Call { plan: plan.clone(), route, principal: Principal::anonymous(), caller, ask, headers }
     }
-
-    fn envelope(&self) -> String {
-        let quoted = |text: &str| String::from_utf8_lossy(&json::quote(text)).into_owned();
-        format!(
-            "{{{}:{},{}:{},{}:{CLIENT}}}",
-            quoted(era::META_VERSION),
-            quoted(&self.kind.version),
-            quoted(era::META_CAPABILITIES),
-            String::from_utf8_lossy(&self.kind.capabilities),
-            quoted(era::META_CLIENT_INFO),
-        )
-    }
 }
 
 fn session(kind: &Kind) -> Session {
     let capabilities = String::from_utf8_lossy(&kind.capabilities);
     let version = era::negotiate(&kind.version);
-    let params =
-        format!(r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{CLIENT}}}"#);
-    let initialize = request(method::INITIALIZE, &params);
+    let initialize = own::initialize(b"\"o1:initialize\"", version, &capabilities);
     let mut serial = [0; 16];
     getrandom::fill(&mut serial).expect("the system has random numbers");
     Session::new(Opening {

@@ -6,7 +6,7 @@ use crate::{
     call::Backend,
     failure::{Failure, Kind},
     joint::Joint,
-    mcp::{Message, era, method, rpc},
+    mcp::{Message, era, own},
 };
 use o1_process::{OnExit, Tasks};
 use std::{
@@ -141,7 +141,7 @@ impl<B: Backend> Pool<B> {
                 }
             }
         }
-        let link = self.native.open(&initialize(&sharers.declared)).await?;
+        let link = self.native.open(&own::initialize(b"0", era::LEGACY[0], &sharers.declared)).await?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         Ok(Line::new(id, link, sharers.clone(), self.notes.clone(), &self.tasks))
     }
@@ -187,15 +187,4 @@ async fn sweep<B: Backend>(pool: &Weak<Pool<B>>) -> bool {
     });
     futures_util::future::join_all(over.iter().map(|line| line.close())).await;
     true
-}
-
-/// A handshake that declares what the calls of this session declare.
-fn initialize(declared: &str) -> Message {
-    let params = format!(
-        r#"{{"protocolVersion":"{}","capabilities":{declared},"clientInfo":{{"name":"only1","version":"{}"}}}}"#,
-        era::LEGACY[0],
-        o1_process::build_info::VERSION,
-    );
-    Message::parse(&rpc::request(b"0", method::INITIALIZE, params.as_bytes()))
-        .expect("a request of our own is a message")
 }

@@ -14,7 +14,7 @@ use crate::{
 /// Members of a `DiscoverResult` that an `InitializeResult` does not have.
 const MODERN_ONLY: [&str; 5] = ["supportedVersions", "resultType", "ttlMs", "cacheScope", "serverInfo"];
 
-/// The response to `initialize`; its id is a placeholder.
+/// The response to `initialize`, under id 0: whoever hands it to a client puts the id of that client there.
 ///
 /// # Errors
 /// The discover answer is none.
