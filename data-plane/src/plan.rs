@@ -47,6 +47,10 @@ pub struct Plan {
     pub clients: model::Clients,
     /// Who may be one.
     pub auth: Policy,
+    /// What is kept of answers.
+    pub caching: model::Caching,
+    /// How list requests are collected.
+    pub batching: model::Batching,
     by_name: HashMap<String, usize>,
 }
 
@@ -90,6 +94,18 @@ pub struct Upstream {
     pub resources: Vec<String>,
     /// Connections to one of its URLs that are kept without a request.
     pub pool_idle: usize,
+    /// Shares of the traffic, by the place of the endpoint in `primary`; at least 1.
+    pub weights: Vec<u32>,
+    /// See [`model::CacheRules`].
+    pub cache: model::CacheRules,
+    /// See [`model::Balance`].
+    pub balance: model::Balance,
+    /// See [`model::Outlier`].
+    pub outlier: model::Outlier,
+    /// See [`model::Retry`].
+    pub retry: model::Retry,
+    /// See [`model::Concurrency`].
+    pub concurrency: model::Concurrency,
 }
 
 /// How long one call may take.
@@ -156,6 +172,8 @@ impl Plan {
             servers: Vec::new(),
             clients: model::Clients::default(),
             auth: Policy::Loopback,
+            caching: model::Caching::default(),
+            batching: model::Batching::default(),
             by_name: HashMap::new(),
         }
     }
@@ -179,6 +197,8 @@ impl Plan {
             upstreams,
             clients: fleet.clients.clone(),
             auth: Policy::compile(&fleet.auth),
+            caching: fleet.caching.clone(),
+            batching: fleet.batching,
             by_name,
         })
     }
@@ -268,7 +288,20 @@ impl Upstream {
             resources: model.resources.clone(),
             timeouts: model.timeouts.clone(),
             pool_idle: model.pool_idle.map_or(POOL_IDLE, |idle| idle as usize),
+            weights: model.primary.iter().map(|endpoint| endpoint.weight.max(1)).collect(),
+            cache: model.cache.clone(),
+            balance: model.balance.clone(),
+            outlier: model.outlier.clone(),
+            retry: model.retry.clone(),
+            concurrency: model.concurrency.clone(),
         }
+    }
+
+    /// One that only has a name, for tests.
+    #[cfg(test)]
+    pub(crate) fn bare(name: &str) -> Self {
+        let model = model::Upstream { name: name.to_owned(), ..model::Upstream::default() };
+        Self::compile(&model, &mut Vec::new())
     }
 
     /// How long a call with this message may take.

@@ -16,7 +16,7 @@ use crate::{
 use bytes::Bytes;
 use http::HeaderMap;
 use o1_process::{Readiness, Tasks};
-use o1_proto::model::{self, Timeouts};
+use o1_proto::model;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -24,17 +24,7 @@ use std::{
 
 /// An upstream that only has names.
 pub(super) fn upstream(name: &str, prefix: &str) -> Arc<Upstream> {
-    Arc::new(Upstream {
-        key: blake3::hash(name.as_bytes()).into(),
-        identity: blake3::hash(name.as_bytes()).into(),
-        name: name.to_owned(),
-        prefix: prefix.to_owned(),
-        primary: Vec::new(),
-        timeouts: Timeouts::default(),
-        hide_unreachable: false,
-        resources: Vec::new(),
-        pool_idle: 1,
-    })
+    Arc::new(Upstream { prefix: prefix.to_owned(), ..Upstream::bare(name) })
 }
 
 /// Servers with these tools; a call of one answers `<upstream> <own name>`.
@@ -112,7 +102,7 @@ impl World {
                 },
                 weight: 1,
             }],
-            ..upstream_model()
+            ..model::Upstream::default()
         });
         let fleet = model::Fleet {
             upstreams: upstreams.collect(),
@@ -217,21 +207,6 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.tasks.begin_stop();
-    }
-}
-
-fn upstream_model() -> model::Upstream {
-    model::Upstream {
-        name: String::new(),
-        prefix: None,
-        primary: Vec::new(),
-        backup: None,
-        headers: BTreeMap::new(),
-        timeouts: Timeouts::default(),
-        unreachable_tools: model::UnreachableTools::Keep,
-        resources: Vec::new(),
-        tls: model::Tls::default(),
-        pool_idle: None,
     }
 }
 

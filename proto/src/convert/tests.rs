@@ -84,6 +84,7 @@ fn fleet() -> impl Strategy<Value = Fleet> {
                 identity: (idle % 3 == 0).then(|| Identity { cert: "/c".into(), key: "/k".into() }),
             },
             pool_idle: u32::try_from(idle).ok().filter(|idle| idle % 5 == 0),
+            ..Upstream::default()
         },
     );
     let server = (proptest::collection::vec("[a-z*]{1,6}", 1..3), "[a-z]{1,6}", any::<bool>());
@@ -112,6 +113,7 @@ fn fleet() -> impl Strategy<Value = Fleet> {
             },
             upstreams,
             auth: auth(max_body_bytes),
+            ..Fleet::default()
         }
     })
 }

@@ -128,6 +128,7 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
         resources: wire.resources,
         tls,
         pool_idle: wire.pool.and_then(|pool| pool.idle),
+        ..Upstream::default()
     })
 }
 

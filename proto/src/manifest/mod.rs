@@ -84,7 +84,7 @@ fn fleet(root: &Field<'_>) -> Fleet {
     let known = auth::Names { servers: &server_names, upstreams: &names };
     let (clients, auth) = map.get("clients").map(|field| clients::read(field, known)).unwrap_or_default();
     let upstreams = upstreams.map(|field| upstream::read(&field)).unwrap_or_default();
-    Fleet { upstreams, servers, clients, auth }
+    Fleet { upstreams, servers, clients, auth, ..Fleet::default() }
 }
 
 #[cfg(test)]

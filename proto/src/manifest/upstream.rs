@@ -57,6 +57,7 @@ fn one(
         resources: map.get("resources").map(|field| resources(&field, name, hints)).unwrap_or_default(),
         tls: map.get("tls").map(|field| connections::tls(&field.section(&keys::TLS))).unwrap_or_default(),
         pool_idle: map.get("pool").and_then(|field| connections::pool(&field.section(&keys::POOL))),
+        ..Upstream::default()
     };
     unused(&map, &upstream);
     prefix_clash(&map, &upstream, prefixes);

@@ -1,12 +1,16 @@
 //! What a configuration means, once every rule has been checked: plain values, no protobuf, no YAML.
 
 mod auth;
+mod cache;
 mod reference;
 mod server;
+mod spread;
 
 pub use auth::{Algorithm, Auth, ClaimRule, Grant, Jwt, KeySource, Required, StaticToken, TokenHash};
+pub use cache::{Batching, CacheRules, Caching, Eviction, Life, Share, Tier, TierLimits};
 pub use reference::Reference;
 pub use server::{Selection, Server};
+pub use spread::{Balance, Concurrency, HashKey, Outlier, Retry};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,6 +25,10 @@ pub struct Fleet {
     pub clients: Clients,
     /// Who may be one.
     pub auth: Auth,
+    /// What nodes keep of answers.
+    pub caching: Caching,
+    /// How list requests are collected.
+    pub batching: Batching,
 }
 
 /// One logical MCP server.
@@ -46,6 +54,16 @@ pub struct Upstream {
     pub tls: Tls,
     /// The most connections to one of its URLs that are kept without a request; `None`: 100.
     pub pool_idle: Option<u32>,
+    /// What of its answers is cached.
+    pub cache: CacheRules,
+    /// How calls spread over the endpoints of a store.
+    pub balance: Balance,
+    /// When an endpoint that fails is left out.
+    pub outlier: Outlier,
+    /// When a call that failed is sent once more.
+    pub retry: Retry,
+    /// How many calls one endpoint gets at a time.
+    pub concurrency: Concurrency,
 }
 
 /// What becomes of the tools of an upstream that cannot be reached.

@@ -84,7 +84,13 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(found.auth, full_auth());
     assert_eq!(
         found,
-        Fleet { upstreams: vec![files, old, weather], servers: vec![coding], clients, auth: full_auth() }
+        Fleet {
+            upstreams: vec![files, old, weather],
+            servers: vec![coding],
+            clients,
+            auth: full_auth(),
+            ..Fleet::default()
+        }
     );
 }
 
