@@ -36,6 +36,8 @@ pub struct Call {
     pub ask: Ask,
     /// The client's headers that an upstream may see: no credentials, nothing hop by hop.
     pub headers: HeaderMap,
+    /// Only the upstream may answer, nobody's memory: the caller asks because something may have changed.
+    pub fresh: bool,
 }
 
 /// Which address a call came in on.

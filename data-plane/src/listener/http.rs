@@ -164,7 +164,8 @@ impl<H: Handle> Service<H> {
         }
         let asked = asked(&ask, era);
         let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
-        let call = Call { plan, route, principal: who.principal, caller, ask, headers: parts.headers };
+        let call =
+            Call { plan, route, principal: who.principal, caller, ask, headers: parts.headers, fresh: false };
         Ok(match self.path.handle(call).await {
             Ok(reply) => {
                 let response = respond::reply(reply, &asked).await;

@@ -315,6 +315,7 @@ impl Client {
             caller: Caller::Legacy(None),
             ask,
             headers,
+            fresh: false,
         }
     }
 }

@@ -156,6 +156,7 @@ impl World {
             caller: caller.clone(),
             ask: Ask::Message(message(&text)),
             headers: HeaderMap::new(),
+            fresh: false,
         };
         read_response(self.router.handle(call).await?).await
     }

@@ -117,7 +117,8 @@ impl<N: Handle> Sessions<N> {
         };
         let caller = Caller::Legacy(Some(session.clone()));
         let (principal, headers) = (session.principal.clone(), http::HeaderMap::new());
-        let call = Call { plan: plan.clone(), route, principal, caller, ask: Ask::End, headers };
+        let call =
+            Call { plan: plan.clone(), route, principal, caller, ask: Ask::End, headers, fresh: false };
         let limit = Duration::from_secs(5);
         if tokio::time::timeout(limit, self.next.handle(call)).await.is_err() {
             tracing::debug!("an upstream did not confirm the end of a session in time");

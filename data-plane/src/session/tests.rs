@@ -81,7 +81,7 @@ impl Node {
         }
         let (plan, route, principal) = (of.plan.clone(), of.route.clone(), of.principal.clone());
         self.sessions
-            .handle(Call { plan, route, principal, caller: Caller::Legacy(None), ask, headers })
+            .handle(Call { plan, route, principal, caller: Caller::Legacy(None), ask, headers, fresh: false })
             .await
     }
 

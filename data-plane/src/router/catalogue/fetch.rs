@@ -96,6 +96,8 @@ fn page_call(call: &Call, category: Category, page: usize, cursor: Option<&[u8]>
     let message =
         Message::parse(&rpc::request(&id, method, &params)).expect("a request of our own is a message");
     let mut page = call.with_message(message);
+    // Whoever fetches a list keeps it, and fetches it again to learn whether it changed.
+    page.fresh = true;
     if matches!(call.caller, Caller::Modern) {
         page.headers.insert(header::METHOD, HeaderValue::from_static(method));
         page.headers.remove(header::NAME);

@@ -183,7 +183,15 @@ impl View {
             }
         };
         let route = Route::Server(plan.everything.clone());
-        Call { plan: plan.clone(), route, principal: Principal::anonymous(), caller, ask, headers }
+        Call {
+            plan: plan.clone(),
+            route,
+            principal: Principal::anonymous(),
+            caller,
+            ask,
+            headers,
+            fresh: false,
+        }
     }
 }
 
