@@ -28,5 +28,6 @@ pub mod metrics;
 pub mod pattern;
 pub mod plan;
 pub mod principal;
+pub mod purge;
 pub mod seal;
 pub mod tls;

@@ -21,7 +21,7 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 15] = [
+const LEAVES: [&str; 16] = [
     "plan",
     "current",
     "call",
@@ -35,6 +35,7 @@ const LEAVES: [&str; 15] = [
     "metrics",
     "pattern",
     "principal",
+    "purge",
     "seal",
     "tls",
 ];

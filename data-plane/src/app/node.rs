@@ -8,8 +8,9 @@ use crate::{
     logs::{Log, Logs},
     metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
     path::Path,
-    plan::{Endpoint, Plan, Version},
+    plan::{Endpoint, Plan, Upstream, Version},
     principal::{Access, Policy},
+    purge::{Order, Purged},
     seal::{self, Keyring},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -146,12 +147,19 @@ impl control::Node for Node {
 
     fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered> {
         let plan = self.reader.plan();
-        let Some(found) = plan.upstream(upstream) else {
-            let names = plan.upstreams.iter().map(|one| one.name.as_str());
-            return Err(unknown("upstream", upstream, names));
-        };
+        let found = served(&plan, upstream)?;
         let has_processes = found.primary.iter().any(|one| matches!(one, Endpoint::Stdio { .. }));
         Ok(has_processes.then(|| self.logs.of(upstream)))
+    }
+
+    fn purge(&self, order: Order) -> BoxFuture<'_, Result<Purged, NotAnswered>> {
+        let purged = async move {
+            if let Some(name) = &order.upstream {
+                served(&self.reader.plan(), name)?;
+            }
+            Ok(self.path.below().purge(&order).await)
+        };
+        purged.boxed()
     }
 
     fn draining(&self) -> bool {
@@ -169,6 +177,12 @@ fn named(auth: &Policy, name: &str) -> Result<Access, NotAnswered> {
     let names = || required.tokens.iter().filter_map(|(_, principal)| principal.id.strip_prefix("token:"));
     let found = required.tokens.iter().find(|(_, one)| one.id.strip_prefix("token:") == Some(name));
     found.map(|(_, one)| one.access.clone()).ok_or_else(|| unknown("token", name, names()))
+}
+
+/// The upstream of that name.
+fn served<'p>(plan: &'p Plan, name: &str) -> Result<&'p Arc<Upstream>, NotAnswered> {
+    let names = plan.upstreams.iter().map(|one| one.name.as_str());
+    plan.upstream(name).ok_or_else(|| unknown("upstream", name, names))
 }
 
 fn unknown<'a>(noun: &str, name: &str, known: impl Iterator<Item = &'a str>) -> NotAnswered {

@@ -26,7 +26,11 @@ pub use link::{Applied, Link, LinkStatus, RefusedVersion};
 pub use stats::{NodeStats, Reachability, UpstreamStats};
 
 use crate::seal;
-use crate::{inventory::Inventory, logs::Log};
+use crate::{
+    inventory::Inventory,
+    logs::Log,
+    purge::{Order, Purged},
+};
 use exchange::Exchange;
 use futures_util::future::BoxFuture;
 use identity::Identity;
@@ -70,6 +74,12 @@ pub trait Node: Send + Sync + 'static {
     /// # Errors
     /// There is no such upstream.
     fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered>;
+
+    /// Forgets answers that are kept, and fetches again what is never without a copy; waits a moment for that.
+    ///
+    /// # Errors
+    /// There is no such upstream.
+    fn purge(&self, order: Order) -> BoxFuture<'_, Result<Purged, NotAnswered>>;
 
     /// The node takes no new clients and is finishing its calls.
     fn draining(&self) -> bool;

@@ -16,6 +16,7 @@ mod modern;
 mod names;
 mod offer;
 mod owners;
+mod purge;
 mod requests;
 mod stream;
 

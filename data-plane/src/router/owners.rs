@@ -97,7 +97,9 @@ impl<N: Upstreams> Router<N> {
 
     /// Looks again at the lists that a session's own upstream sessions say have changed.
     pub(super) async fn check_suspects(&self, call: &Call, session: &Arc<Session>) {
-        let suspects = requests::State::of(session).take_suspects();
+        let state = requests::State::of(session);
+        state.doubted(self.catalogue.doubts());
+        let suspects = state.take_suspects();
         let known = |(key, category)| Some((call.plan.by_key(&key)?.clone(), category));
         let checks = suspects.into_iter().filter_map(known).map(|(upstream, category)| async move {
             self.check_own(call, session, &upstream, category).await;

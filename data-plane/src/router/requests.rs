@@ -69,6 +69,8 @@ struct Inner {
     suspects: HashSet<(Key, Category)>,
     /// Somebody looks at them, or is about to.
     checking: bool,
+    /// Of the doubts about every list, those that were heard.
+    doubts: u64,
     told: Told,
     own: Arc<OwnLists>,
 }
@@ -164,6 +166,15 @@ impl State {
         inner.suspects.extend(own);
         drop(inner);
         self.stirred.notify_one();
+    }
+
+    /// Notes how often every list was doubted; at each new doubt those of its own are looked at again, too.
+    pub(super) fn doubted(&self, doubts: u64) {
+        let mut inner = self.lock();
+        if std::mem::replace(&mut inner.doubts, doubts) != doubts {
+            let own: Vec<_> = inner.own.lists.keys().copied().collect();
+            inner.suspects.extend(own);
+        }
     }
 
     /// Lists of its own that differ from what others see.

@@ -11,6 +11,7 @@ use crate::{
     pattern::{Filter, Pattern},
     plan::{Plan, Server, Upstream},
     principal::{Access, Grant, Principal},
+    purge::Order,
     seal::Keyring,
 };
 use bytes::Bytes;
@@ -457,4 +458,24 @@ async fn there_are_so_many_views_and_no_more() {
         assert_eq!(world.listed("/mcp", &caller).await, ["x"]);
     }
     assert_eq!(world.router.catalogue.views(), 64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_to_forget_lists_is_done_when_they_were_fetched_again() {
+    let tools = own_names(&["x"]);
+    let servers: [(&str, &str, &[String]); 2] = [("a", "a", &tools), ("b", "b", &tools)];
+    let world = World::new(&servers, some_server("s", &["a"]), Access::everything(), 500);
+    world.listed("/mcp", &world.legacy()).await;
+    let lists = |of: &str| {
+        let asked = world.router.next.asked.lock().unwrap();
+        asked.iter().filter(|one| *one == &format!("{of} tools/list")).count()
+    };
+    let order = |upstream: Option<&str>, tier| Order { upstream: upstream.map(str::to_owned), tier };
+    assert_eq!((lists("a"), lists("b")), (1, 1));
+    world.router.purge(&order(Some("a"), None)).await;
+    assert_eq!((lists("a"), lists("b")), (2, 1));
+    world.router.purge(&order(None, Some(model::Tier::Resources))).await;
+    assert_eq!((lists("a"), lists("b")), (2, 1), "resources are no lists");
+    world.router.purge(&order(None, Some(model::Tier::Catalogue))).await;
+    assert_eq!((lists("a"), lists("b")), (3, 2));
 }

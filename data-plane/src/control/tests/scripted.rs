@@ -4,6 +4,7 @@ use crate::{
     control::NotAnswered,
     inventory::{Inventory, State, Tool},
     logs::Log,
+    purge::{Order, Purged},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_proto::{
@@ -313,6 +314,15 @@ impl super::Node for TestNode {
 
     fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered> {
         Ok((upstream == "files").then(|| self.log.clone()))
+    }
+
+    /// It keeps two answers of `files` and nothing else.
+    fn purge(&self, order: Order) -> BoxFuture<'_, Result<Purged, NotAnswered>> {
+        let purged = match order.upstream.as_deref() {
+            None | Some("files") => Ok(Purged { entries: 2, bytes: 4096 }),
+            Some(name) => Err(NotAnswered::NotFound(format!("no upstream {name}"))),
+        };
+        std::future::ready(purged).boxed()
     }
 
     fn draining(&self) -> bool {

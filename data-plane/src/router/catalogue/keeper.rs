@@ -76,6 +76,7 @@ impl<N: Upstreams> Keeper<N> {
         let mut debounce = DEBOUNCE;
         loop {
             let before = self.entry.state().digests();
+            self.entry.attempting();
             let fetched = self.fetch().await;
             let news = before != self.entry.state().digests();
             debounce = if news { DEBOUNCE } else { (debounce * 2).min(DEBOUNCE_MAX) };

@@ -20,7 +20,10 @@ use keeper::Keeper;
 use o1_process::OnExit;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,7 @@ pub(super) struct Catalogue<N> {
     next: Arc<N>,
     views: RwLock<HashMap<Kind, Arc<View>>>,
     last: Arc<Last>,
+    doubts: AtomicU64,
 }
 
 impl<N: Upstreams> Catalogue<N> {
@@ -49,6 +53,7 @@ impl<N: Upstreams> Catalogue<N> {
             next: next.clone(),
             views: RwLock::default(),
             last: Arc::default(),
+            doubts: AtomicU64::new(0),
         });
         let (swept, stopping) = (Arc::downgrade(&catalogue), context.tasks.stopping());
         context.tasks.spawn("catalogue", OnExit::Quiet, async move {
@@ -81,6 +86,20 @@ impl<N: Upstreams> Catalogue<N> {
     /// What an upstream was last seen to list, by anybody.
     pub(super) fn last(&self, upstream: &Upstream, category: Category) -> Option<Arc<List>> {
         self.last.get(upstream, category)
+    }
+
+    /// Fetches again what is kept of some upstreams and waits for it, at most `wait`.
+    pub(super) async fn again(&self, concerned: impl Fn(&Upstream) -> bool, wait: Duration) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+        let views: Vec<_> =
+            self.views.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let entries: Vec<_> = views.iter().flat_map(|view| view.concerned(&concerned)).collect();
+        futures_util::future::join_all(entries.iter().map(|entry| entry.again(wait))).await;
+    }
+
+    /// How often all of it was doubted.
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]

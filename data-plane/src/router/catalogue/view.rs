@@ -145,6 +145,12 @@ impl View {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).get(&upstream.key).cloned()
     }
 
+    /// What is known of some upstreams.
+    pub(super) fn concerned(&self, concerned: impl Fn(&Upstream) -> bool) -> Vec<Arc<Entry>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.values().filter(|entry| concerned(&entry.upstream)).cloned().collect()
+    }
+
     pub(super) fn is_modern(&self) -> bool {
         self.kind.modern
     }
@@ -257,7 +263,8 @@ pub(in crate::router) struct State {
     pub failing: Option<(SystemTime, String)>,
     /// When it last answered.
     pub fetched: Option<SystemTime>,
-    /// Attempts that have ended.
+    /// Attempts that have begun, and those of them that have ended.
+    begun: u64,
     attempts: u64,
 }
 
@@ -318,6 +325,15 @@ impl Entry {
         self.state.borrow().attempts == 0
     }
 
+    /// An attempt to fetch everything begins.
+    pub(super) fn attempting(&self) {
+        // Nobody waits for this.
+        self.state.send_if_modified(|state| {
+            state.begun += 1;
+            false
+        });
+    }
+
     /// An attempt to fetch everything has ended, with what went wrong; true when it ended unlike the one before.
     pub(super) fn attempted(&self, failure: Option<String>) -> bool {
         let mut news = false;
@@ -341,13 +357,12 @@ impl Entry {
         let _ = tokio::time::timeout_at(self.created + wait, known).await;
     }
 
-    /// Fetches again and waits for it, at most `wait`.
+    /// Fetches again and waits until an attempt has ended that began after this, at most `wait`.
     pub(in crate::router) async fn again(&self, wait: Duration) {
         let mut state = self.state.subscribe();
-        let before = state.borrow_and_update().attempts;
+        let begun = state.borrow_and_update().begun;
         self.nudged.notify_one();
-        // One attempt may have begun before the nudge.
-        let _ = tokio::time::timeout(wait, state.wait_for(|state| state.attempts > before)).await;
+        let _ = tokio::time::timeout(wait, state.wait_for(|state| state.attempts > begun)).await;
     }
 }
 
