@@ -1,0 +1,82 @@
+//! Every number the data plane keeps. Counters only grow while the process lives, whatever the configuration
+//! does; labels are names from the configuration or words from closed sets, never anything a client sent.
+//! Whoever counts often looks its cell up once and keeps it: counting itself takes no lock.
+
+mod cache;
+mod endpoint;
+mod families;
+mod upstream;
+
+pub use cache::{BatchSample, Batches, CacheSample, Cached, Cause, SIZE_BOUNDS, Skip, WAIT_BOUNDS_US};
+pub use endpoint::{Endpoint, EndpointSample, Picked, Queued, labels};
+pub use families::{FAMILIES, Family, reference_page};
+pub use upstream::{InFlight, LATENCY_BOUNDS_US, Reach, Sample, Upstream};
+
+use crate::failure::Kind;
+use o1_process::metrics::Exposition;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+/// All numbers of one node.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    upstreams: RwLock<BTreeMap<String, Arc<Upstream>>>,
+    responses: RwLock<BTreeMap<u16, Arc<AtomicU64>>>,
+    failures: RwLock<BTreeMap<&'static str, Arc<AtomicU64>>>,
+    /// Open legacy sessions.
+    pub sessions: AtomicI64,
+    /// Open client connections.
+    pub connections: AtomicI64,
+}
+
+impl Metrics {
+    /// The numbers of an upstream; they start at zero when it is first named.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Arc<Upstream> {
+        cell(&self.upstreams, name, || name.to_owned())
+    }
+
+    /// Counts an HTTP response to a client.
+    pub fn responded(&self, status: u16) {
+        cell(&self.responses, &status, || status).fetch_add(1, Relaxed);
+    }
+
+    /// Counts a call that this gateway answered with a failure.
+    pub fn failed(&self, kind: Kind) {
+        cell(&self.failures, kind.code(), || kind.code()).fetch_add(1, Relaxed);
+    }
+
+    /// Every upstream's numbers, by name.
+    #[must_use]
+    pub fn samples(&self) -> Vec<(String, Sample)> {
+        let upstreams = self.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        upstreams.iter().map(|(name, one)| (name.clone(), one.sample())).collect()
+    }
+
+    /// Prometheus text.
+    #[must_use]
+    pub fn exposition(&self) -> Exposition {
+        let mut out = Exposition::new();
+        let samples = self.samples();
+        for family in &FAMILIES {
+            family.write(self, &samples, &mut out);
+        }
+        out
+    }
+}
+
+fn cell<K: Ord + std::borrow::Borrow<Q>, Q: Ord + ?Sized, V: Default>(
+    map: &RwLock<BTreeMap<K, Arc<V>>>,
+    key: &Q,
+    own: impl FnOnce() -> K,
+) -> Arc<V> {
+    if let Some(found) = map.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+        return found.clone();
+    }
+    map.write().unwrap_or_else(PoisonError::into_inner).entry(own()).or_default().clone()
+}
