@@ -4,6 +4,7 @@ pub mod app;
 pub mod path;
 
 // the data path, top to bottom: a layer imports leaves, never another layer
+pub mod cache;
 pub mod listener;
 pub mod router;
 pub mod session;

@@ -10,6 +10,16 @@ pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// Whether an upstream sees this header of a client. Everything else, `Authorization`, cookies and `Origin` before
+/// all, stays here.
+#[must_use]
+pub fn reaches_upstream(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "accept" | "content-type" | "last-event-id" | "traceparent" | "tracestate" | "user-agent"
+    ) || name.as_str().starts_with("mcp-")
+}
+
 const PREFIX: &str = "=?base64?";
 const SUFFIX: &str = "?=";
 

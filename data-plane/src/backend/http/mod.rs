@@ -287,16 +287,11 @@ fn silent() -> Failure {
     Failure::new(Kind::Timeout, "the upstream did not answer in time")
 }
 
-/// Request headers that an upstream may see. Everything else, `Authorization`, cookies and `Origin` before
-/// all, stays here.
+/// The request headers that an upstream may see.
 fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers {
-        let pass = matches!(
-            name.as_str(),
-            "accept" | "content-type" | "last-event-id" | "traceparent" | "tracestate" | "user-agent"
-        );
-        if pass || name.as_str().starts_with("mcp-") {
+        if mcp_header::reaches_upstream(name) {
             out.append(name.clone(), value.clone());
         }
     }
