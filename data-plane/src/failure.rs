@@ -2,6 +2,7 @@
 //! that may be shown to a caller. Matched by kind, never by text; `listener/respond.rs` alone turns one into a
 //! status and a JSON-RPC error.
 
+use http::StatusCode;
 use std::{borrow::Cow, error::Error, fmt};
 
 /// What happened, from a closed set. [`Kind::code`] is its word in logs and metrics.
@@ -39,11 +40,23 @@ pub enum Kind {
     Protocol,
     /// The upstream no longer knows our session.
     SessionLost,
+    /// The upstream has as many calls as it takes, and as many wait (503).
+    Overloaded,
     /// A fault of ours.
     Internal,
 }
 
 impl Kind {
+    /// What an HTTP status says of an upstream that sent no MCP answer with it.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            429 => Self::Overloaded,
+            502..=504 => Self::Unreachable,
+            _ => Self::Protocol,
+        }
+    }
+
     /// The word for logs and metric labels.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -64,6 +77,7 @@ impl Kind {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::SessionLost => "session_lost",
+            Self::Overloaded => "overloaded",
             Self::Internal => "internal",
         }
     }
@@ -77,13 +91,27 @@ pub struct Failure {
     public: Cow<'static, str>,
     data: Option<serde_json::Value>,
     source: Option<Box<dyn Error + Send + Sync>>,
+    unsent: bool,
 }
 
 impl Failure {
     /// `public` may be shown to the caller: no secrets, no addresses the caller has no business with.
     #[must_use]
     pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, public: public.into(), data: None, source: None }
+        Self { kind, public: public.into(), data: None, source: None, unsent: false }
+    }
+
+    /// The same of a request of which the upstream cannot have seen a byte.
+    #[must_use]
+    pub fn unsent(mut self) -> Self {
+        self.unsent = true;
+        self
+    }
+
+    /// True when the upstream surely saw nothing of the request; false when nobody knows.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// The same, naming the upstream at fault: on a route of many the caller cannot know which one it was.
@@ -124,7 +152,8 @@ impl Failure {
             cause.map_or_else(|| source.to_string(), str::to_owned)
         });
         let data = self.data.clone();
-        Self { kind: self.kind, public: self.public.clone(), data, source: cause.map(Into::into) }
+        let (public, source) = (self.public.clone(), cause.map(Into::into));
+        Self { kind: self.kind, public, data, source, unsent: self.unsent }
     }
 
     /// The words for the caller.
@@ -152,7 +181,10 @@ impl Failure {
     /// True when the upstream, not the caller or the gateway, is at fault.
     #[must_use]
     pub fn is_upstream(&self) -> bool {
-        matches!(self.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol | Kind::SessionLost)
+        matches!(
+            self.kind,
+            Kind::Unreachable | Kind::Timeout | Kind::Protocol | Kind::SessionLost | Kind::Overloaded
+        )
     }
 }
 

@@ -131,7 +131,7 @@ impl Backend for Server {
             Self::Http(server) => server.ask(message, headers).await,
             // A process of its own makes no sense without sessions: modern calls share one.
             Self::Stdio { supervisor, .. } => {
-                let conversation = supervisor.shared(Era::Modern).await?;
+                let conversation = supervisor.shared(Era::Modern).await.map_err(Failure::unsent)?;
                 if message.kind() != crate::mcp::Kind::Request {
                     return Ok(Reply::accepted());
                 }

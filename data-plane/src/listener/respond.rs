@@ -116,6 +116,7 @@ pub(super) fn failure(failure: &Failure, asked: &Asked) -> Response<ResponseBody
         // Nobody reads a JSON-RPC error without a request: say it in HTTP.
         status = match failure.kind {
             Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Kind::UnknownMethod => StatusCode::METHOD_NOT_ALLOWED,
             kind if failure.is_upstream() || kind == Kind::SessionLost => StatusCode::BAD_GATEWAY,
             _ => StatusCode::BAD_REQUEST,
@@ -149,6 +150,9 @@ fn status_and_code(kind: Kind, era: Era) -> (StatusCode, i32) {
         Kind::MissingSession => (StatusCode::BAD_REQUEST, rpc::SERVER),
         Kind::StreamTaken => (StatusCode::CONFLICT, rpc::SERVER),
         Kind::TooManySessions | Kind::Draining => (StatusCode::SERVICE_UNAVAILABLE, rpc::SERVER),
+        // A modern client's library waits and tries again; a legacy one takes the status for the end of all.
+        Kind::Overloaded if modern => (StatusCode::SERVICE_UNAVAILABLE, rpc::UPSTREAM_OVERLOADED),
+        Kind::Overloaded => (StatusCode::OK, rpc::UPSTREAM_OVERLOADED),
         Kind::Unreachable | Kind::SessionLost => (StatusCode::OK, rpc::UPSTREAM_UNAVAILABLE),
         Kind::Timeout => (StatusCode::OK, rpc::UPSTREAM_TIMEOUT),
         Kind::Protocol => (StatusCode::OK, rpc::INTERNAL),

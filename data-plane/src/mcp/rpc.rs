@@ -21,6 +21,8 @@ pub const UNSUPPORTED_VERSION: i32 = -32022;
 pub const UPSTREAM_UNAVAILABLE: i32 = -33001;
 /// Our own: the upstream did not answer in time; the call may have run.
 pub const UPSTREAM_TIMEOUT: i32 = -33002;
+/// Our own: the upstream has all the calls it takes; this one was not sent.
+pub const UPSTREAM_OVERLOADED: i32 = -33003;
 
 /// An error response. Without an id the member is left out, as for requests whose id could not be read.
 #[must_use]

@@ -50,13 +50,12 @@ pub(super) async fn settled(reply: Reply, id: &[u8], era: Era) -> Result<Reply, 
 }
 
 fn no_answer(status: StatusCode) -> Failure {
-    let away = matches!(status.as_u16(), 429 | 502..=504);
     let what = if status.is_success() {
         "the upstream's answer is not a JSON-RPC response to the request".to_owned()
     } else {
         format!("the upstream answered HTTP {status}")
     };
-    Failure::new(if away { Kind::Unreachable } else { Kind::Protocol }, what)
+    Failure::new(Kind::of_status(status), what)
 }
 
 #[cfg(test)]
@@ -93,6 +92,7 @@ mod tests {
             ),
             (500, "text/plain", "oops", Kind::Protocol),
             (503, "text/plain", "later", Kind::Unreachable),
+            (429, "text/plain", "slowly", Kind::Overloaded),
         ] {
             let failed = settled(reply(status, content_type, body), b"1", Era::Legacy).await.unwrap_err();
             assert_eq!(failed.kind, kind, "{status} {body}");

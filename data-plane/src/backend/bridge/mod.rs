@@ -202,7 +202,8 @@ impl<B: Backend> Backend for Bridge<B> {
         headers: &HeaderMap,
         principal: &Principal,
     ) -> Result<Reply, Failure> {
-        if !self.speaks(Era::Modern).await? {
+        // Whoever cannot be asked how it wants to be spoken to was sent nothing else.
+        if !self.speaks(Era::Modern).await.map_err(Failure::unsent)? {
             match self.onto_legacy(message, headers, principal).await {
                 // It learned the era since: ask again.
                 Err(failure) if failure.kind == Kind::WrongEra => {

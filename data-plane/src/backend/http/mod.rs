@@ -230,11 +230,13 @@ impl HttpServer {
             request.headers_mut().insert(name.clone(), value.clone());
         }
         self.0.client.request(request).await.map_err(|error| {
-            let public = if error.is_connect() {
-                "the upstream cannot be reached"
-            } else {
-                "the upstream closed the connection before it answered; the call may have run"
-            };
+            // No address, no connection, no TLS, nobody in the pool: not a byte of the request was written.
+            if error.is_connect() {
+                return Failure::new(Kind::Unreachable, "the upstream cannot be reached")
+                    .unsent()
+                    .because(error);
+            }
+            let public = "the upstream closed the connection before it answered; the call may have run";
             Failure::new(Kind::Unreachable, public).because(error)
         })
     }

@@ -15,7 +15,6 @@ use crate::{
     mcp::{self, Message, json, method},
 };
 use futures_util::{StreamExt as _, stream};
-use http::StatusCode;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -70,7 +69,7 @@ impl<B: Backend> Exchange<B> {
         principal: &str,
     ) -> Result<Self, Failure> {
         let sharers = Sharers { principal: principal.into(), declared: asked.declared().into() };
-        let (seat, beside) = pool.seat(&sharers, asked.can_be_asked()).await?;
+        let (seat, beside) = pool.seat(&sharers, asked.can_be_asked()).await.map_err(Failure::unsent)?;
         let messages = stream::empty().boxed();
         let mut exchange = Self {
             desk,
@@ -323,15 +322,7 @@ async fn answers(reply: Reply) -> Messages {
     match Message::parse(&bytes) {
         Ok(message) => stream::once(async { Ok(message) }).boxed(),
         Err(_) => {
-            let away = matches!(
-                status,
-                StatusCode::TOO_MANY_REQUESTS
-                    | StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            );
-            let kind = if away { Kind::Unreachable } else { Kind::Protocol };
-            failed(Failure::new(kind, format!("the upstream answered HTTP {status}")))
+            failed(Failure::new(Kind::of_status(status), format!("the upstream answered HTTP {status}")))
         }
     }
 }

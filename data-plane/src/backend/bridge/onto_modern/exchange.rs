@@ -317,11 +317,7 @@ pub(super) async fn open<B: Backend>(
         {
             Err(Failure::new(Kind::SessionLost, "the upstream no longer speaks revision 2026-07-28"))
         }
-        _ => {
-            let away = matches!(status.as_u16(), 429 | 502..=504);
-            let kind = if away { Kind::Unreachable } else { Kind::Protocol };
-            Err(Failure::new(kind, format!("the upstream answered HTTP {status}")))
-        }
+        _ => Err(Failure::new(Kind::of_status(status), format!("the upstream answered HTTP {status}"))),
     }
 }
 
