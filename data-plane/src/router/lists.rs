@@ -16,7 +16,7 @@ use crate::{
     seal::{Keyring, Purpose},
 };
 use futures_util::future::join_all;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// The most bytes of items on one page.
 const PAGE_BYTES: usize = 1 << 20;
@@ -218,12 +218,10 @@ fn rendered(
         out.extend_from_slice(&json::quote(next));
     }
     if matches!(call.caller, Caller::Modern) {
-        let lists = || index.shown.iter().map(|shown| shown.list());
-        let ttl = lists().map(|list| list.fresh_for()).min().unwrap_or(Duration::ZERO).as_millis();
+        let (fresh_for, public) = index.freshness(call.plan.caching.catalogue.ttl);
+        let ttl = fresh_for.as_millis();
         // What one caller sees is no other's business where callers are told apart.
-        let public =
-            call.principal.is_anonymous() && !index.shown.is_empty() && lists().all(|list| list.public);
-        let scope = if public { "public" } else { "private" };
+        let scope = if public && call.principal.is_anonymous() { "public" } else { "private" };
         let meta = capabilities::server_info_meta();
         out.extend_from_slice(
             format!(r#","resultType":"complete","ttlMs":{ttl},"cacheScope":"{scope}","_meta":{meta}"#)

@@ -14,6 +14,7 @@ use crate::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// An item as a route shows it.
@@ -106,6 +107,8 @@ pub(super) fn by_name(
 /// One category of what a caller sees on a route, complete and in order.
 pub(super) struct Index {
     pub shown: Vec<Shown>,
+    /// What it was put together from, of upstreams that the caller may use.
+    pub parts: Vec<Part>,
     by_name: HashMap<String, usize>,
     /// Equal digests, equal lists.
     pub digest: [u8; 16],
@@ -133,7 +136,9 @@ impl Index {
         parts: &[Part],
         mut clash: impl FnMut(&str, &Upstream, &Upstream),
     ) -> Self {
-        let mut index = Self { shown: Vec::new(), by_name: HashMap::new(), digest: [0; 16] };
+        let usable = parts.iter().filter(|(upstream, _)| access.upstream(upstream)).cloned();
+        let mut index =
+            Self { shown: Vec::new(), parts: usable.collect(), by_name: HashMap::new(), digest: [0; 16] };
         let mut hasher = blake3::Hasher::new();
         for (upstream, list) in parts {
             let Some(list) = list else { continue };
@@ -156,6 +161,18 @@ impl Index {
         index
     }
 
+    /// How long it may be taken for granted, which is as long as each of its parts may, and whether it is everybody's.
+    pub(super) fn freshness(&self, longest: Duration) -> (Duration, bool) {
+        // What an upstream that nobody has heard of lists may come at any moment.
+        let fresh_for = |(upstream, list): &Part| match list {
+            Some(list) => list.fresh_for(upstream.cache.lists, longest),
+            None => Some(Duration::ZERO),
+        };
+        let is_public = |(_, list): &Part| list.as_ref().is_some_and(|list| list.is_public());
+        let least = self.parts.iter().filter_map(fresh_for).min().unwrap_or_default();
+        (least, !self.parts.is_empty() && self.parts.iter().all(is_public))
+    }
+
     /// Whose the item of this name is, and what its upstream calls it.
     pub(super) fn find(&self, name: &str) -> Option<&Shown> {
         self.by_name.get(name).and_then(|at| self.shown.get(*at))
@@ -165,10 +182,6 @@ impl Index {
 impl Shown {
     pub(super) fn item(&self) -> &Item {
         &self.list.items[self.at]
-    }
-
-    pub(super) fn list(&self) -> &Arc<List> {
-        &self.list
     }
 
     /// The bytes its upstream sent, under the name it has here. Only what the route says differs.

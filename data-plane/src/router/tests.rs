@@ -31,6 +31,8 @@ pub(super) fn upstream(name: &str, prefix: &str) -> Arc<Upstream> {
 /// Servers with these tools; a call of one answers `<upstream> <own name>`.
 struct Scripted {
     tools: BTreeMap<String, Vec<String>>,
+    /// What their lists say beside the tools.
+    said: Mutex<BTreeMap<String, serde_json::Value>>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -46,7 +48,10 @@ impl Upstreams for Scripted {
                     .iter()
                     .map(|name| serde_json::json!({ "name": name }))
                     .collect();
-                serde_json::json!({ "tools": items }).to_string()
+                let said = self.said.lock().unwrap().get(&upstream.name).cloned();
+                let mut result = said.unwrap_or_else(|| serde_json::json!({}));
+                result["tools"] = items.into();
+                result.to_string()
             }
             method::TOOLS_CALL => {
                 let name = message.param_str(&["name"]).unwrap().unwrap();
@@ -93,6 +98,17 @@ impl World {
         access: Access,
         page: u32,
     ) -> Self {
+        Self::with_rules(servers, virtual_server, access, page, |_| None)
+    }
+
+    /// The same with rules for lists.
+    fn with_rules(
+        servers: &[(&str, &str, &[String])],
+        virtual_server: model::Server,
+        access: Access,
+        page: u32,
+        lists: impl Fn(&str) -> Option<model::Life>,
+    ) -> Self {
         let upstreams = servers.iter().map(|(name, prefix, _)| model::Upstream {
             name: (*name).to_owned(),
             prefix: Some((*prefix).to_owned()).filter(|prefix| !prefix.is_empty()),
@@ -103,6 +119,7 @@ impl World {
                 },
                 weight: 1,
             }],
+            cache: model::CacheRules { lists: lists(name), ..model::CacheRules::default() },
             ..model::Upstream::default()
         });
         let fleet = model::Fleet {
@@ -128,7 +145,8 @@ impl World {
             launcher: None,
         };
         let tools = servers.iter().map(|(name, _, tools)| ((*name).to_owned(), tools.to_vec())).collect();
-        let router = Router::new(&context, Scripted { tools, asked: Mutex::default() });
+        let router =
+            Router::new(&context, Scripted { tools, said: Mutex::default(), asked: Mutex::default() });
         let principal = Arc::new(Principal { id: "token:x".into(), access });
         Self { router, plan, principal, tasks, _writer: writer }
     }
@@ -478,4 +496,61 @@ async fn an_order_to_forget_lists_is_done_when_they_were_fetched_again() {
     assert_eq!((lists("a"), lists("b")), (2, 1), "resources are no lists");
     world.router.purge(&order(None, Some(model::Tier::Catalogue))).await;
     assert_eq!((lists("a"), lists("b")), (3, 2));
+}
+
+/// `ttlMs` and `cacheScope` of the merged list of tools.
+async fn freshness(world: &World) -> (u64, String) {
+    let answer = world.send("/mcp", &Caller::Modern, method::TOOLS_LIST, "").await.unwrap();
+    let result: serde_json::Value =
+        serde_json::from_slice(&answer.bytes()[answer.result().unwrap()]).unwrap();
+    (result["ttlMs"].as_u64().unwrap(), result["cacheScope"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_list_is_as_fresh_as_its_oldest_part_and_private_if_any_part_is() {
+    use model::Life;
+    let seconds = |seconds| Life::For(std::time::Duration::from_secs(seconds));
+    let (x, none) = (own_names(&["x"]), own_names(&[]));
+    let servers: [(&str, &str, &[String]); 2] = [("a", "a", &x), ("b", "b", &none)];
+    let said = |ttl: u64, scope: &str| serde_json::json!({ "ttlMs": ttl, "cacheScope": scope });
+    let (hour, minute, long) = (3_600_000, 60_000, 48 * 3_600_000);
+    for (a, b, rules, expected) in [
+        (said(hour, "public"), said(minute, "public"), [None, None], (minute, "public")),
+        // One that lists nothing has its say, too.
+        (said(hour, "public"), said(0, "private"), [None, None], (0, "private")),
+        (said(hour, "public"), serde_json::json!({}), [None, None], (0, "private")),
+        // The operator's word counts more than the server's, whose own has a limit.
+        (said(0, "public"), said(long, "public"), [Some(seconds(30)), None], (30_000, "public")),
+        (said(long, "public"), said(0, "public"), [None, Some(Life::Tier)], (2 * hour, "public")),
+        (said(hour, "public"), said(hour, "public"), [Some(seconds(0)), None], (0, "public")),
+    ] {
+        let rule = |name: &str| if name == "a" { rules[0] } else { rules[1] };
+        let server = some_server("s", &["a"]);
+        let mut world = World::with_rules(&servers, server, Access::everything(), 500, rule);
+        world.principal = Principal::anonymous();
+        let all = [("a".to_owned(), a.clone()), ("b".to_owned(), b.clone())];
+        world.router.next.said.lock().unwrap().extend(all);
+        let (ttl, scope) = freshness(&world).await;
+        assert_eq!((ttl, &*scope), expected, "{a} {b} {rules:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_was_seen_again_unchanged_is_fresh_again() {
+    let tools = own_names(&["x"]);
+    let world = World::new(&[("a", "", &tools)], some_server("s", &["a"]), Access::everything(), 500);
+    let said = serde_json::json!({ "ttlMs": 600_000, "cacheScope": "public" });
+    world.router.next.said.lock().unwrap().insert("a".into(), said);
+    let seconds = async |seconds| tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+    let (mut least, mut most) = (u64::MAX, 0);
+    assert_eq!(freshness(&world).await, (600_000, "private".to_owned()), "of a principal");
+    seconds(200).await;
+    assert_eq!(freshness(&world).await.0, 400_000);
+    for _ in 0..20 {
+        seconds(100).await;
+        let (ttl, _) = freshness(&world).await;
+        (least, most) = (least.min(ttl), most.max(ttl));
+    }
+    assert!(most > 450_000, "never fresh again: {most}");
+    assert!(least < 150_000, "fetched more often than its life asks for: {least}");
 }

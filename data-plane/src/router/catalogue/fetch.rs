@@ -30,24 +30,21 @@ pub(in crate::router) async fn fetch<N: Upstreams>(
     upstream: &Arc<Upstream>,
     category: Category,
 ) -> Result<List, Failure> {
-    let (mut items, mut bytes, mut ttl, mut public) = (Vec::new(), 0, None::<Duration>, true);
+    let (mut items, mut bytes, mut ttl, mut public) = (Vec::new(), 0, Some(TTL_MAX), true);
     let mut cursor: Option<Vec<u8>> = None;
-    for page in 0..PAGES_MAX {
-        let ask = page_call(call, category, page, cursor.as_deref());
+    for number in 0..PAGES_MAX {
+        let ask = page_call(call, category, number, cursor.as_deref());
         let answer = read_response(next.ask(ask, upstream.clone()).await?).await?;
         let Some(result) = answer.result() else {
-            if is_method_not_found(&answer) {
-                break;
+            if number == 0 && is_method_not_found(&answer) {
+                return Ok(List::none(category));
             }
             return Err(Failure::new(Kind::Protocol, "the upstream answered a list with an error"));
         };
         let page = Page::read(&answer, &result, category)?;
         bytes += page.items.iter().map(Bytes::len).sum::<usize>();
         items.extend(page.items);
-        ttl = match (ttl, page.ttl) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        ttl = ttl.zip(page.ttl).map(|(all, page)| all.min(page));
         public &= page.public;
         // A server that hands out the same cursor for ever has told everything.
         if page.next.is_none() || page.next == cursor {

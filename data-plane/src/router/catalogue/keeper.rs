@@ -30,7 +30,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 /// How often an upstream is looked at, to see whether traffic found it gone or back.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Lists are not fetched more often than this because of their own `ttlMs`.
+/// Lists are not fetched more often than this because of their life.
 const TTL_LEAST: Duration = Duration::from_secs(5);
 /// A stream that lasted this long was not a failure.
 const LASTED: Duration = Duration::from_secs(10);
@@ -107,10 +107,12 @@ impl<N: Upstreams> Keeper<N> {
         }
     }
 
-    /// Until when lists count, with a tenth more or less so that upstreams are not asked in step.
+    /// How long lists count, with a tenth more or less so that upstreams are not asked in step.
     fn interval(&self) -> Duration {
         let plan = self.context.current.plan();
-        let wait = self.entry.state().ttl().map_or(plan.clients.catalogue.refresh, |ttl| ttl.max(TTL_LEAST));
+        let (rule, longest) = (self.entry.upstream.cache.lists, plan.caching.catalogue.ttl);
+        let life = self.entry.state().life(rule, longest);
+        let wait = life.map_or(plan.clients.catalogue.refresh, |life| life.max(TTL_LEAST));
         let mut seed = [0; 1];
         let _ = getrandom::fill(&mut seed);
         wait.mul_f64(0.9 + 0.2 * f64::from(seed[0]) / 255.0)
@@ -155,7 +157,7 @@ impl<N: Upstreams> Keeper<N> {
                     let fetched = fetch::fetch(&*self.next, &call, upstream, category);
                     tokio::time::timeout(within, fetched).await.map_err(late)??
                 } else {
-                    super::List::new(category, Vec::new(), None, true)
+                    super::List::none(category)
                 };
                 self.publish(&call.plan, category, list);
                 Ok::<(), Failure>(())

@@ -3,6 +3,8 @@
 use super::super::category::Category;
 use crate::mcp::json;
 use bytes::Bytes;
+use o1_proto::model::Life;
+use std::sync::{Mutex, PoisonError};
 use tokio::time::{Duration, Instant};
 
 /// What one upstream lists of a category.
@@ -10,12 +12,20 @@ use tokio::time::{Duration, Instant};
 pub(in crate::router) struct List {
     /// In the upstream's order and with its names.
     pub items: Vec<Item>,
-    /// True when every page said `cacheScope: "public"`.
-    pub public: bool,
     /// Equal digests, equal items.
     pub digest: blake3::Hash,
-    /// The smallest `ttlMs` of its pages; absent: none was given.
+    said: Mutex<Said>,
+}
+
+/// What was said when the items were last seen.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    /// False: the upstream has no such list.
+    offered: bool,
+    /// The smallest `ttlMs` of its pages; `None`: not every page gave one.
     ttl: Option<Duration>,
+    /// True when every page said `cacheScope: "public"`.
+    public: bool,
     at: Instant,
 }
 
@@ -42,7 +52,14 @@ impl List {
             hasher.update(&raw);
             items.push(Item { raw, name, span });
         }
-        Self { items, public, digest: hasher.finalize(), ttl, at: Instant::now() }
+        let said = Mutex::new(Said { offered: true, ttl, public, at: Instant::now() });
+        Self { items, digest: hasher.finalize(), said }
+    }
+
+    /// The list of an upstream that has none: there is nothing in it that could change.
+    pub(super) fn none(category: Category) -> Self {
+        let said = Said { offered: false, ttl: None, public: true, at: Instant::now() };
+        Self { said: Mutex::new(said), ..Self::new(category, Vec::new(), None, true) }
     }
 
     #[cfg(test)]
@@ -51,18 +68,41 @@ impl List {
         Self::new(Category::Tools, items, None, false)
     }
 
-    /// How long it may still be taken for granted, by its own word.
-    pub(in crate::router) fn fresh_for(&self) -> Duration {
-        self.ttl.unwrap_or_default().saturating_sub(self.at.elapsed())
+    /// The same items were seen again: from now on what was said with them counts.
+    pub(super) fn seen_again(&self, as_of: &Self) {
+        let said = as_of.said();
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
     }
 
-    /// When its own word says that it should be fetched again; `None`: it does not say.
-    pub(super) fn ttl(&self) -> Option<Duration> {
-        self.ttl.filter(|ttl| !ttl.is_zero())
+    fn said(&self) -> Said {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How old it is.
+    /// For how long it is taken for granted, from when it was seen: by the operator's rule, or by its own word, at
+    /// most `longest`; `None`: nobody says.
+    pub(super) fn life(&self, rule: Option<Life>, longest: Duration) -> Option<Duration> {
+        let Said { offered, ttl, .. } = self.said();
+        match rule {
+            _ if !offered => None,
+            Some(Life::For(life)) => Some(life),
+            Some(Life::Tier) => Some(longest),
+            None => ttl.map(|ttl| ttl.min(longest)),
+        }
+    }
+
+    /// How much is left of [`List::life`]; `None`: it limits nothing, because there is no such list.
+    pub(in crate::router) fn fresh_for(&self, rule: Option<Life>, longest: Duration) -> Option<Duration> {
+        let left = || self.life(rule, longest).unwrap_or_default().saturating_sub(self.age());
+        self.said().offered.then(left)
+    }
+
+    /// Whether everybody may see it.
+    pub(in crate::router) fn is_public(&self) -> bool {
+        self.said().public
+    }
+
+    /// How long ago it was seen.
     pub(in crate::router) fn age(&self) -> Duration {
-        self.at.elapsed()
+        self.said().at.elapsed()
     }
 }

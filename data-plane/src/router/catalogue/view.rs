@@ -12,6 +12,7 @@ use crate::{
     principal::Principal,
 };
 use http::{HeaderMap, HeaderValue};
+use o1_proto::model::Life;
 use std::{
     collections::HashMap,
     sync::{
@@ -278,9 +279,11 @@ impl State {
         self.lists.each_ref().map(|list| list.as_ref().map(|list| list.digest))
     }
 
-    /// When its lists want to be fetched again, by their own word.
-    pub(super) fn ttl(&self) -> Option<Duration> {
-        self.lists.iter().flatten().filter_map(|list| list.ttl()).min()
+    /// The shortest life of its lists: see [`List::life`]. A life of nothing says that nobody may rely on a list, not
+    /// when it changes.
+    pub(super) fn life(&self, rule: Option<Life>, longest: Duration) -> Option<Duration> {
+        let lives = self.lists.iter().flatten().filter_map(|list| list.life(rule, longest));
+        lives.filter(|life| !life.is_zero()).min()
     }
 }
 
@@ -313,9 +316,14 @@ impl Entry {
     pub(super) fn listed(&self, category: Category, list: &Arc<List>) -> bool {
         let mut news = false;
         self.state.send_modify(|state| {
-            let place = &mut state.lists[category.at()];
-            news = place.as_ref().is_none_or(|known| known.digest != list.digest);
-            *place = Some(list.clone());
+            match &mut state.lists[category.at()] {
+                // Whoever put it into an index holds this one.
+                Some(known) if known.digest == list.digest => known.seen_again(list),
+                place => {
+                    *place = Some(list.clone());
+                    news = true;
+                }
+            }
         });
         news
     }
