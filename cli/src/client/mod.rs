@@ -260,7 +260,10 @@ fn rejection(wire: wire::Rejection) -> model::Rejection {
     };
     let resource = wire.resource.map(|key| match key.kind() {
         wire::ResourceKind::Upstream => format!("upstream {}", key.name),
-        wire::ResourceKind::Clients | wire::ResourceKind::Auth => key.name,
+        wire::ResourceKind::Clients
+        | wire::ResourceKind::Auth
+        | wire::ResourceKind::Cache
+        | wire::ResourceKind::Batching => key.name,
         wire::ResourceKind::Server => format!("server {}", key.name),
         wire::ResourceKind::Unspecified => format!("resource {}", key.name),
     });

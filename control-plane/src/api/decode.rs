@@ -211,6 +211,8 @@ fn rejection(rejection: wire::Rejection) -> Rejection {
             Ok(wire::ResourceKind::Clients) => ResourceKind::Clients,
             Ok(wire::ResourceKind::Server) => ResourceKind::Server,
             Ok(wire::ResourceKind::Auth) => ResourceKind::Auth,
+            Ok(wire::ResourceKind::Cache) => ResourceKind::Cache,
+            Ok(wire::ResourceKind::Batching) => ResourceKind::Batching,
             Ok(wire::ResourceKind::Unspecified) | Err(_) => ResourceKind::Other(key.kind),
         },
         name: text(key.name),

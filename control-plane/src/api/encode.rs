@@ -255,6 +255,8 @@ fn rejection(rejection: Rejection) -> wire::Rejection {
             ResourceKind::Clients => wire::ResourceKind::Clients.into(),
             ResourceKind::Server => wire::ResourceKind::Server.into(),
             ResourceKind::Auth => wire::ResourceKind::Auth.into(),
+            ResourceKind::Cache => wire::ResourceKind::Cache.into(),
+            ResourceKind::Batching => wire::ResourceKind::Batching.into(),
             ResourceKind::Other(number) => number,
         },
         name: resource.name,

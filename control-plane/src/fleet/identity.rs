@@ -118,6 +118,10 @@ pub enum ResourceKind {
     Server,
     /// Who may use the gateway.
     Auth,
+    /// What nodes keep of answers.
+    Cache,
+    /// How list requests are collected.
+    Batching,
     /// A kind that this build does not know, by its number.
     Other(i32),
 }

@@ -1,8 +1,10 @@
 //! Wire ↔ model. Into the wire cannot fail; out of it every problem is collected, none guessed away.
 
 mod auth;
+mod cache;
 mod clients;
 mod server;
+mod spread;
 mod time;
 mod upstream;
 
@@ -14,6 +16,7 @@ use crate::{
     wire::{Rejection, RejectionReason, Resource, ResourceKey, ResourceKind},
 };
 use prost::Message;
+use std::ops::RangeInclusive;
 
 /// Encodes a configuration as resources, sorted by (kind, name), digests filled in. The same fleet gives the
 /// same bytes.
@@ -34,6 +37,10 @@ pub fn encode(fleet: &Fleet) -> Vec<Resource> {
     servers.sort_by(|a, b| key_name(a).cmp(key_name(b)));
     resources.extend(servers);
     resources.extend(auth::encode(&fleet.auth).map(|auth| resource(ResourceKind::Auth, "auth", &auth)));
+    let caching = cache::encode(&fleet.caching);
+    resources.extend(caching.map(|settings| resource(ResourceKind::Cache, "cache", &settings)));
+    let batching = cache::encode_batching(fleet.batching);
+    resources.extend(batching.map(|settings| resource(ResourceKind::Batching, "batching", &settings)));
     resources
 }
 
@@ -64,6 +71,16 @@ pub fn decode(resources: &[Resource]) -> Result<Fleet, Vec<Rejection>> {
             Ok(ResourceKind::Auth) => {
                 if let Some(found) = auth::decode(&mut at, &resource.payload) {
                     fleet.auth = found;
+                }
+            }
+            Ok(ResourceKind::Cache) => {
+                if let Some(found) = cache::decode(&mut at, &resource.payload) {
+                    fleet.caching = found;
+                }
+            }
+            Ok(ResourceKind::Batching) => {
+                if let Some(found) = cache::decode_batching(&mut at, &resource.payload) {
+                    fleet.batching = found;
                 }
             }
             Ok(ResourceKind::Server) => fleet.servers.extend(server::decode(&mut at, &resource.payload)),
@@ -125,6 +142,18 @@ impl At<'_> {
             field_path: field.to_owned(),
             message: message.into(),
         });
+    }
+
+    /// A word of a newer contract: what it asks for cannot be guessed.
+    fn unknown(&mut self, field: &str, what: &str) {
+        self.reject(RejectionReason::InvalidField, field, format!("{what} that this build does not know"));
+    }
+
+    fn within(&mut self, field: &str, found: u32, range: RangeInclusive<u32>) {
+        if !range.contains(&found) {
+            let what = format!("{found} is not within {} and {}", range.start(), range.end());
+            self.reject(RejectionReason::InvalidField, field, what);
+        }
     }
 
     fn message<M: Message + Default>(&mut self, payload: &[u8]) -> Option<M> {

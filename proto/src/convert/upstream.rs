@@ -1,6 +1,6 @@
 //! [`Upstream`] ↔ wire.
 
-use super::{At, duration, duration_or, from_duration};
+use super::{At, cache, duration, duration_or, from_duration, spread};
 use crate::{
     model::{
         Backup, Endpoint, EndpointKind, Identity, Processes, Reference, Timeouts, Tls, ToolTimeouts,
@@ -36,6 +36,11 @@ pub(super) fn encode(upstream: &Upstream) -> wire::Upstream {
         resources: upstream.resources.clone(),
         tls: (upstream.tls != Tls::default()).then(|| encode_tls(&upstream.tls)),
         pool: upstream.pool_idle.map(|idle| wire::Pool { idle: Some(idle) }),
+        cache: cache::encode_rules(&upstream.cache),
+        balance: spread::encode_balance(&upstream.balance),
+        outlier: spread::encode_outlier(&upstream.outlier),
+        retry: spread::encode_retry(&upstream.retry),
+        concurrency: spread::encode_concurrency(&upstream.concurrency),
     }
 }
 
@@ -128,7 +133,11 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
         resources: wire.resources,
         tls,
         pool_idle: wire.pool.and_then(|pool| pool.idle),
-        ..Upstream::default()
+        cache: cache::decode_rules(at, wire.cache),
+        balance: spread::decode_balance(at, wire.balance),
+        outlier: spread::decode_outlier(at, wire.outlier),
+        retry: spread::decode_retry(at, wire.retry),
+        concurrency: spread::decode_concurrency(at, wire.concurrency),
     })
 }
 

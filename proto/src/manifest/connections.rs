@@ -3,8 +3,6 @@
 use super::{reader::Reader, rules};
 use crate::model::{Identity, Tls};
 
-const POOL_MAX: u32 = 100;
-
 /// The section `tls` of an upstream.
 pub(super) fn tls(map: &Reader<'_>) -> Tls {
     let path = |name: &str| {
@@ -27,16 +25,12 @@ pub(super) fn tls(map: &Reader<'_>) -> Tls {
     Tls { ca, identity: cert.zip(key).map(|(cert, key)| Identity { cert, key }) }
 }
 
-/// The section `pool` of an upstream: the most idle connections.
-pub(super) fn pool(map: &Reader<'_>) -> Option<u32> {
-    let max = match map.get("max") {
-        Some(field) => field.number(&rules::POOL_SIZE, 1..=u32::MAX),
-        None => Some(POOL_MAX),
-    };
+/// The section `pool` of an upstream whose endpoints get `max` calls at a time: the most idle connections.
+pub(super) fn pool(map: &Reader<'_>, max: Option<u32>) -> Option<u32> {
     let field = map.get("idle")?;
     let idle = field.number(&rules::POOL_SIZE, 0..=u32::MAX)?;
     if let Some(max) = max.filter(|max| idle > *max) {
-        let what = format!("{idle} idle connections are more than `max`, {max}");
+        let what = format!("{idle} idle connections are more than `concurrency.max`, {max}");
         field.problem(&rules::POOL_SIZE, what, "lower `idle`, or raise `max`");
     }
     Some(idle)

@@ -49,13 +49,7 @@ fn one(field: Field<'_>) -> Option<Endpoint> {
         return None;
     }
     let map = field.section(&keys::ENDPOINT);
-    let weight = map.get("weight").and_then(|field| {
-        let weight = field.number(&rules::ENDPOINT_WEIGHT, 1..=1_000_000)?;
-        if weight != 1 {
-            field.no_effect_yet();
-        }
-        Some(weight)
-    });
+    let weight = map.get("weight").and_then(|field| field.number(&rules::ENDPOINT_WEIGHT, 1..=1_000_000));
     Some(Endpoint { kind: kind(&map)?, weight: weight.unwrap_or(1) })
 }
 

@@ -23,6 +23,7 @@ mod reference_page;
 mod report;
 pub mod rules;
 mod servers;
+mod spread;
 mod suggest;
 mod units;
 mod upstream;
@@ -75,16 +76,12 @@ fn fleet(root: &Field<'_>) -> Fleet {
     }
     let server_names: Vec<_> = map.get("servers").iter().flat_map(Field::keys).collect();
     let servers = map.get("servers").map(|field| servers::read(&field, &names)).unwrap_or_default();
-    if let Some(field) = map.get("cache") {
-        cache::read(field);
-    }
-    if let Some(field) = map.get("batching") {
-        cache::read_batching(field);
-    }
+    let caching = map.get("cache").map(cache::read).unwrap_or_default();
+    let batching = map.get("batching").map(cache::read_batching).unwrap_or_default();
     let known = auth::Names { servers: &server_names, upstreams: &names };
     let (clients, auth) = map.get("clients").map(|field| clients::read(field, known)).unwrap_or_default();
     let upstreams = upstreams.map(|field| upstream::read(&field)).unwrap_or_default();
-    Fleet { upstreams, servers, clients, auth, ..Fleet::default() }
+    Fleet { upstreams, servers, clients, auth, caching, batching }
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ impl<'a> Field<'a> {
         let wrong = !matches!(self.node.value, Value::Map(_) | Value::Null);
         for (name, field) in self.names(&hint) {
             match section.key(name).map(|key| key.effect) {
-                Some(Effect::Yes | Effect::Only(_)) => {}
+                Some(Effect::Yes) => {}
                 Some(Effect::NotYet) => field.no_effect_yet(),
                 None => {
                     let what = format!("unknown key {}", path::quoted(name));

@@ -45,6 +45,7 @@ fn add_section(page: &mut String, section: &Section) {
         if section.path.is_empty() { "The document".to_owned() } else { format!("`{}`", section.path) };
     let _ = write!(page, "\n## {title}\n\n{}\n\n", section.about);
     page.push_str("| key | takes | default | in effect | |\n| --- | --- | --- | --- | --- |\n");
+    let acts = section.effect();
     for key in section.keys {
         let _ = writeln!(
             page,
@@ -52,7 +53,7 @@ fn add_section(page: &mut String, section: &Section) {
             key.name,
             cell(key.takes),
             default(key),
-            effect(if section.effect == Effect::NotYet { section.effect } else { key.effect }),
+            effect(if acts == Effect::NotYet { acts } else { key.effect }),
             cell(key.about)
         );
     }
@@ -65,11 +66,10 @@ fn default(key: &Key) -> String {
     }
 }
 
-fn effect(effect: Effect) -> String {
+fn effect(effect: Effect) -> &'static str {
     match effect {
-        Effect::Yes => "yes".to_owned(),
-        Effect::NotYet => "not yet".to_owned(),
-        Effect::Only(value) => format!("only `{value}`"),
+        Effect::Yes => "yes",
+        Effect::NotYet => "not yet",
     }
 }
 

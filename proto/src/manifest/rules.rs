@@ -124,11 +124,22 @@ rules! {
     BALANCE_KEY "balance-key" Balancing "`key` is `session`, `principal`, `tool` or `header:NAME`, and goes with `consistent_hash`.";
     BALANCE_VIRTUAL_NODES "balance-virtual-nodes" VirtualNodes "`virtual_nodes` is 1 to 10,000, and goes with `consistent_hash`.";
 
-    POOL_SIZE "pool-size" Pools "A pool's `max` is at least 1, and `idle` is not above it.";
+    OUTLIER_RANGE "outlier-range" Balancing "`eject` is 1ms to `eject_max`, percentages are 0 to 100.";
+    RETRY_RANGE "retry-range" Balancing "`attempts` is 1 to 5, `budget_percent` 0 to 100.";
+    RETRY_TOOL "retry-tool" Balancing "The tools to call again have names.";
 
-    CACHE_TTL "cache-ttl" Cache "A lifetime in the cache is at least 1ms.";
-    CACHE_ENTRIES "cache-entries" Cache "A cache holds at least 1 entry.";
+    POOL_SIZE "pool-size" Pools "A pool's `idle` is not above `concurrency.max`.";
+    CONCURRENCY_RANGE "concurrency-range" Pools "An endpoint gets at least 1 call at a time.";
+
+    CACHE_TTL "cache-ttl" Cache "A tier's `ttl` is at least 1ms.";
+    CACHE_ENTRIES "cache-entries" Cache "A tier holds at least 1 entry.";
+    CACHE_BYTES "cache-bytes" Cache "A tier holds at least 1 byte.";
+    CACHE_EVICTION "cache-eviction" Cache "`eviction` is `tiny_lfu` or `lru`.";
+    CACHE_LIFE "cache-life" Cache "A life is a duration, zero for never, or the word `default`.";
+    CACHE_SHARE "cache-share" Cache "`share` is `principal`, `session` or `everybody`.";
     CACHE_TOOL "cache-tool" Cache "The tools to cache have names.";
+    CACHE_PROMPT "cache-prompt" Cache "The prompts to cache have names.";
+    CACHE_RESOURCE "cache-resource" Cache "The resources to cache have URIs, or patterns with `*`.";
 
     BATCHING_WINDOW "batching-window" Batching "The window is at most 100ms.";
     BATCHING_MAX "batching-max" Batching "A batch holds at least 1 request.";

@@ -5,7 +5,7 @@ use super::{
     endpoint::{self, Placed},
     failover, health, keys, names, path,
     reader::{Field, Reader},
-    rules, values,
+    rules, spread, values,
 };
 use crate::model::{Backup, EndpointKind, Timeouts, Tls, ToolTimeouts, UnreachableTools, Upstream};
 use std::{
@@ -39,10 +39,8 @@ fn one(
     let backup = map.get("backup").map(|field| backup(&field, &primary));
     health::read(&map);
     failover::read(&map, backup.as_ref());
-    cache::read_upstream(&map);
-    if let Some(field) = map.get("balance") {
-        balance::read(field);
-    }
+    let concurrency = map.get("concurrency").map(spread::concurrency).unwrap_or_default();
+    let pool = map.get("pool").map(|field| field.section(&keys::POOL));
     let upstream = Upstream {
         name: name.to_owned(),
         prefix: prefix(&map, name),
@@ -56,8 +54,12 @@ fn one(
             .unwrap_or_default(),
         resources: map.get("resources").map(|field| resources(&field, name, hints)).unwrap_or_default(),
         tls: map.get("tls").map(|field| connections::tls(&field.section(&keys::TLS))).unwrap_or_default(),
-        pool_idle: map.get("pool").and_then(|field| connections::pool(&field.section(&keys::POOL))),
-        ..Upstream::default()
+        pool_idle: pool.and_then(|map| connections::pool(&map, concurrency.max)),
+        cache: cache::read_rules(&map),
+        balance: map.get("balance").and_then(balance::read).unwrap_or_default(),
+        outlier: map.get("outlier").map(spread::outlier).unwrap_or_default(),
+        retry: map.get("retry").map(spread::retry).unwrap_or_default(),
+        concurrency,
     };
     unused(&map, &upstream);
     prefix_clash(&map, &upstream, prefixes);

@@ -23,6 +23,11 @@ pub enum Balance {
     },
 }
 
+impl Balance {
+    /// Points of an endpoint on the ring where nothing is said.
+    pub const VIRTUAL_NODES: u32 = 150;
+}
+
 /// What consistent hashing hashes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum HashKey {

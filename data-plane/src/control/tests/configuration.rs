@@ -1,6 +1,8 @@
 //! What a node does with the configurations it is sent and with those on its disk.
 
 use super::*;
+use crate::plan::{Plan, Version};
+use o1_proto::model::{self, Fleet, Life};
 use std::fs;
 
 #[tokio::test]
@@ -269,4 +271,48 @@ async fn damaged_sealing_keys_are_told_and_do_not_keep_the_node_from_starting() 
     assert!(running.node.keys.lock().unwrap().is_empty());
     running.stop().await;
     drop(logging);
+}
+
+/// Nothing in it is a default. How a document becomes it, `manifest` shows.
+fn settings() -> Fleet {
+    let mut fleet = fleet(&["a"]);
+    let upstream = &mut fleet.upstreams[0];
+    upstream.headers.clear();
+    upstream.primary[0].weight = 3;
+    upstream.cache = model::CacheRules {
+        tools: [("read".to_owned(), Life::For(Duration::ZERO)), ("get_*".to_owned(), Life::Tier)].into(),
+        lists: Some(Life::For(Duration::from_secs(10))),
+        share: model::Share::Session,
+        ..model::CacheRules::default()
+    };
+    let key = model::HashKey::Header("x-tenant".into());
+    upstream.balance = model::Balance::ConsistentHash { key, virtual_nodes: 20 };
+    upstream.outlier = model::Outlier { failures: 0, panic_percent: 0, ..model::Outlier::default() };
+    upstream.retry = model::Retry { attempts: 3, budget_min: 0, ..model::Retry::default() };
+    upstream.concurrency = model::Concurrency { max: Some(7), queue: 0, wait: Duration::ZERO };
+    fleet.caching.resources.eviction = model::Eviction::Lru;
+    fleet.caching.catalogue.stale_if_error = Duration::ZERO;
+    fleet.batching = model::Batching { window: Duration::from_millis(5), max: 4 };
+    fleet
+}
+
+#[tokio::test]
+async fn a_node_serves_by_every_setting_of_caching_and_balancing_it_is_sent() {
+    let sent = settings();
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start();
+    let running = Running::start(dir.path(), Some(plane.address));
+    let mut peer = plane.welcome().await;
+    peer.send(Msg::Config(update(1, 1, &sent))).await;
+    assert_ack(&mut peer, 1, 1).await;
+    let fleet = running.node.fleet.lock().unwrap().clone();
+    assert_eq!(fleet, sent, "nothing is lost on the wire");
+
+    let plan = Plan::compile(Version::default(), &fleet).unwrap();
+    let (a, model) = (plan.upstream("a").unwrap(), &sent.upstreams[0]);
+    assert_eq!((&plan.caching, plan.batching), (&sent.caching, sent.batching));
+    assert_eq!((&a.cache, &a.balance), (&model.cache, &model.balance));
+    assert_eq!((&a.outlier, &a.retry, &a.concurrency), (&model.outlier, &model.retry, &model.concurrency));
+    assert_eq!(a.weights, [3]);
+    running.leave(peer).await;
 }

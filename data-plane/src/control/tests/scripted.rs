@@ -244,6 +244,8 @@ pub fn update_of(nonce: u64, revision: u64, resources: Vec<Resource>) -> ConfigU
 #[derive(Default)]
 pub struct TestNode {
     pub applied: Mutex<Vec<(u64, Vec<String>)>>,
+    /// What was applied last.
+    pub fleet: Mutex<Fleet>,
     pub problems: Mutex<Vec<super::LocalProblem>>,
     pub stats: Mutex<super::NodeStats>,
     pub panic: AtomicBool,
@@ -282,7 +284,8 @@ impl super::Node for TestNode {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let names = fleet.upstreams.into_iter().map(|upstream| upstream.name).collect();
+        let names = fleet.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        *self.fleet.lock().unwrap() = fleet;
         self.applied.lock().unwrap().push((version.revision, names));
         Ok(())
     }

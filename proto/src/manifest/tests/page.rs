@@ -2,7 +2,7 @@
 
 use super::said;
 use crate::manifest::{
-    keys::{self, ABSENT, Key, REQUIRED, Section},
+    keys::{self, ABSENT, Effect, Key, REQUIRED, Section},
     parse, reference_page,
 };
 use crate::model::Fleet;
@@ -65,14 +65,24 @@ fn defaults(section: &Section, left_out: &[&str]) -> String {
 #[test]
 fn the_defaults_on_the_page_are_those_of_the_model() {
     let explicit = format!(
-        "{{upstreams: {{a: {{primary: [{{url: 'http://x/', {}}}, {{command: [x], {}}}], {}, timeouts: {{{}}}}}}}, clients: {{{}}}}}",
+        "{{upstreams: {{a: {{primary: [{{url: 'http://x/', {}}}, {{command: [x], {}}}], {}, timeouts: {{{}}}, \
+         cache: {{{}}}, outlier: {{{}}}, retry: {{{}}}, concurrency: {{{}}}, pool: {{{}}}}}}}, clients: {{{}}}, \
+         cache: {{{}}}, batching: {{{}}}}}",
         defaults(&keys::ENDPOINT, &["env", "processes"]),
         defaults(&keys::ENDPOINT, &["transport"]),
-        defaults(&keys::UPSTREAM, &["timeouts"]),
+        defaults(&keys::UPSTREAM, &["timeouts", "cache", "outlier", "retry", "concurrency", "pool"]),
         defaults(&keys::TIMEOUTS, &[]),
+        defaults(&keys::UPSTREAM_CACHE, &[]),
+        defaults(&keys::OUTLIER, &[]),
+        defaults(&keys::RETRY, &[]),
+        defaults(&keys::CONCURRENCY, &[]),
+        defaults(&keys::POOL, &[]),
         defaults(&keys::CLIENTS, &[]),
+        defaults(&keys::CACHE, &[]),
+        defaults(&keys::BATCHING, &[]),
     );
-    let implicit = "{upstreams: {a: {primary: [{url: 'http://x/'}, {command: [x]}]}}}";
+    let implicit = "{upstreams: {a: {primary: [{url: 'http://x/'}, {command: [x]}], pool: {idle: 100}}}, \
+                    cache: {tools: {bytes: 64MiB, eviction: tiny_lfu, stale_if_error: 0s, stale_while_revalidate: 0s}}}";
     let read = |text: &str| -> Fleet { parse("t.yaml", text.as_bytes()).expect("valid").fleet };
     assert_eq!(read(&explicit), read(implicit), "{explicit}");
 }
@@ -80,19 +90,35 @@ fn the_defaults_on_the_page_are_those_of_the_model() {
 #[test]
 fn the_defaults_of_keys_without_effect_are_valid() {
     let explicit = format!(
-        "{{upstreams: {{a: {{primary: [{{command: [x]}}], backup: snapshot, health: {{{}}}, breaker: {{{}}}, failover: {{{}}}, cache: {{{}}}, tls: {{{}}}, pool: {{{}}}, balance: {{algorithm: round_robin}}}}}}, \
-         servers: {{s: {{upstreams: [a], tools: {{{}}}}}}}, cache: {{{}}}, batching: {{{}}}}}",
+        "{{upstreams: {{a: {{primary: [{{command: [x]}}], backup: snapshot, health: {{{}}}, breaker: {{{}}}, failover: {{{}}}, tls: {{{}}}}}}}, \
+         servers: {{s: {{upstreams: [a], tools: {{{}}}}}}}}}",
         defaults(&keys::HEALTH, &[]),
         defaults(&keys::BREAKER, &[]),
         defaults(&keys::FAILOVER, &[]),
-        defaults(&keys::UPSTREAM_CACHE, &[]),
         defaults(&keys::TLS, &[]),
-        defaults(&keys::POOL, &[]),
         defaults(&keys::SERVER_TOOLS, &[]),
-        defaults(&keys::CACHE, &[]),
-        defaults(&keys::BATCHING, &[]),
     );
     let problems: Vec<_> =
         said(&explicit).into_iter().filter(|line| !line.starts_with("warning: ")).collect();
     assert_eq!(problems, Vec::<String>::new(), "{explicit}");
+}
+
+#[test]
+fn a_section_has_an_effect_when_the_keys_it_stands_under_have() {
+    let inside = |path: &str| keys::SECTIONS.iter().find(|one| one.path == path).expect("a section").effect();
+    for section in keys::SECTIONS {
+        for key in section.keys.iter().filter(|key| key.effect == Effect::NotYet) {
+            let path = if section.path.is_empty() {
+                key.name.to_owned()
+            } else {
+                format!("{}.{}", section.path, key.name)
+            };
+            if keys::SECTIONS.iter().any(|one| one.path == path) {
+                assert_eq!(inside(&path), Effect::NotYet, "{path}");
+            }
+        }
+    }
+    assert_eq!(inside("upstreams.<name>.timeouts.tools.<tool>"), Effect::Yes);
+    assert_eq!(inside("clients.auth.tokens[].tools"), Effect::Yes);
+    assert_eq!(inside("upstreams.<name>.failover"), Effect::NotYet, "backups are not in effect yet");
 }
