@@ -2,6 +2,7 @@
 
 use crate::{
     backend::{Backends, Bridges},
+    cache::Cache,
     context::Context,
     router::Router,
     session::Sessions,
@@ -10,13 +11,14 @@ use crate::{
 use std::sync::Arc;
 
 /// The data path.
-pub type Path = Sessions<Router<Upstream<Bridges<Backends>>>>;
+pub type Path = Sessions<Router<Cache<Upstream<Bridges<Backends>>>>>;
 
 /// Builds the data path. Spawns what the layers do by themselves; needs a runtime.
 #[must_use]
 pub fn build(context: &Context) -> Arc<Path> {
     let backends = Bridges::new(context); // speaks MCP to one server, in the caller's era
     let upstream = Upstream::new(context, backends); // which endpoint, how long?
-    let router = Router::new(context, upstream); // who answers this name?
+    let cache = Cache::new(context, upstream); // known already?
+    let router = Router::new(context, cache); // who answers this name?
     Sessions::new(context, router) // who is asking, in which session?
 }

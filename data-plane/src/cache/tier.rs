@@ -8,7 +8,7 @@ use super::{
     entry::{Age, Entry},
     key::{Hashed, Key},
 };
-use crate::metrics::Cause;
+use crate::{metrics::Cause, purge::Purged};
 use arc_swap::ArcSwap;
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 use o1_proto::model::{Caching, Eviction, Tier, TierLimits};
@@ -21,15 +21,6 @@ const SHARDS: usize = 16;
 /// The tiers of a node.
 #[derive(Debug)]
 pub struct Tiers([ArcSwap<Held>; Tier::ALL.len()]);
-
-/// What a purge took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Purged {
-    /// Answers.
-    pub entries: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
 
 impl Tiers {
     /// Empty ones.

@@ -122,7 +122,9 @@ fn parse(bytes: &Bytes) -> Result<Message, Failure> {
     })
 }
 
-fn broken(error: BoxError) -> Failure {
+/// What became of an answer whose body ended with an error.
+#[must_use]
+pub fn broken(error: BoxError) -> Failure {
     match error.downcast::<Failure>() {
         Ok(failure) => *failure,
         Err(error) => {

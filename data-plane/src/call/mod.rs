@@ -8,7 +8,8 @@ mod session;
 
 pub use backend::{Backend, Connect, Link, Probe};
 pub use body::{
-    Body, BoxError, Event, Events, MESSAGE_MAX, Messages, read_all, read_messages, read_response, read_up_to,
+    Body, BoxError, Event, Events, MESSAGE_MAX, Messages, broken, read_all, read_messages, read_response,
+    read_up_to,
 };
 pub use session::{AtWork, Opening, Remote, Serial, Session, SessionId};
 
