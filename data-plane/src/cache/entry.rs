@@ -212,3 +212,120 @@ impl std::fmt::Write for Digits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests::{caching, message, scope};
+    use o1_proto::model::Eviction;
+
+    fn terms(hinted: bool) -> Terms {
+        let (_, scope) = scope();
+        Terms {
+            subject: Subject::Resource("f:/a".into()),
+            stamp: scope.now(),
+            scope,
+            public: false,
+            received: Instant::now(),
+            life: Duration::from_millis(1_500),
+            hinted,
+        }
+    }
+
+    fn kept(text: &str, hinted: bool) -> Option<Entry> {
+        Entry::new(&message(text), terms(hinted))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_get_their_id_and_what_is_left_and_every_other_byte_as_it_was() {
+        let table = [
+            (
+                r#"{"jsonrpc":"2.0","id":1,"result":{ "n":1.10, "ttlMs" : 9e3 ,"z":[]}}"#,
+                r#"{"jsonrpc":"2.0","id":"me","result":{ "n":1.10, "ttlMs" : 1250 ,"z":[]}}"#,
+            ),
+            (
+                r#"{"result":{"ttlMs":5},"x":0, "id":"long one","jsonrpc":"2.0"}"#,
+                r#"{"result":{"ttlMs":1250},"x":0, "id":"me","jsonrpc":"2.0"}"#,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"result":{ "a":1}}"#,
+                r#"{"jsonrpc":"2.0","id":"me","result":{"ttlMs":1250, "a":1}}"#,
+            ),
+            (
+                r#"{"result":{ },"jsonrpc":"2.0","id":1}"#,
+                r#"{"result":{"ttlMs":1250 },"jsonrpc":"2.0","id":"me"}"#,
+            ),
+            (
+                r#"{"result":{"meta":{"ttlMs":7}},"jsonrpc":"2.0","id":1}"#,
+                r#"{"result":{"ttlMs":1250,"meta":{"ttlMs":7}},"jsonrpc":"2.0","id":"me"}"#,
+            ),
+            (r#"{"result":[],"jsonrpc":"2.0","id":1}"#, r#"{"result":[],"jsonrpc":"2.0","id":"me"}"#),
+        ];
+        for (text, expected) in table {
+            let entry = kept(text, true).unwrap();
+            let later = Instant::now() + Duration::from_micros(249_001);
+            assert_eq!(entry.render(b"\"me\"", later), expected);
+        }
+        let plain = kept(r#"{"id":1,"result":{"a":1},"jsonrpc":"2.0"}"#, false).unwrap();
+        assert_eq!(plain.render(b"2", Instant::now()), r#"{"id":2,"result":{"a":1},"jsonrpc":"2.0"}"#);
+        let stale = kept(r#"{"id":1,"result":{},"jsonrpc":"2.0"}"#, true).unwrap();
+        let late = Instant::now() + Duration::from_secs(9);
+        assert_eq!(stale.render(b"2", late), r#"{"id":2,"result":{"ttlMs":0},"jsonrpc":"2.0"}"#);
+    }
+
+    #[test]
+    fn the_longest_life_fits() {
+        let entry = Entry::new(
+            &message(r#"{"id":1,"result":{"a":1},"jsonrpc":"2.0"}"#),
+            Terms { life: Duration::MAX, ..terms(true) },
+        );
+        let text = entry.unwrap().render(b"1", Instant::now());
+        assert!(text.starts_with(br#"{"id":1,"result":{"ttlMs":18446744073709551"#), "{text:?}");
+        assert!(text.ends_with(br#","a":1},"jsonrpc":"2.0"}"#), "{text:?}");
+    }
+
+    #[test]
+    fn what_is_no_plain_result_is_not_kept() {
+        let refused = [
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"m"}}"#,
+            r#"{"jsonrpc":"2.0","result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"ttlMs":1,"ttl\u004ds":2}}"#,
+        ];
+        for text in refused {
+            assert!(kept(text, true).is_none(), "{text}");
+        }
+        let result = message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        assert!(Entry::new(&result, Terms { subject: Subject::Everything, ..terms(true) }).is_none());
+    }
+
+    #[test]
+    fn an_entry_holds_its_own_bytes_and_not_the_buffer_they_came_in() {
+        let buffer =
+            Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{}}}}{}"#, " ".repeat(1 << 16)));
+        let entry = Entry::new(&Message::parse(&buffer).unwrap(), terms(true)).unwrap();
+        assert_eq!(entry.size(), 36);
+        assert!(!buffer.as_ptr_range().contains(&entry.bytes().as_ptr()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_fresh_then_stale_then_dead() {
+        let entry = kept(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, true).unwrap();
+        let limits = |revalidate, error| TierLimits {
+            stale_while_revalidate: Duration::from_millis(revalidate),
+            stale_if_error: Duration::from_millis(error),
+            ..caching(1, 1, Eviction::Lru).tools
+        };
+        let received = Instant::now();
+        let age = |ms, limits: &TierLimits| entry.age(received + Duration::from_millis(ms), limits);
+        let stale = |while_revalidate, if_error| Age::Stale { while_revalidate, if_error };
+        let both = limits(100, 500);
+        assert_eq!(age(1_499, &both), Age::Fresh);
+        assert_eq!(age(1_500, &both), stale(true, true));
+        assert_eq!(age(1_599, &both), stale(true, true));
+        assert_eq!(age(1_600, &both), stale(false, true));
+        assert_eq!(age(2_000, &both), Age::Dead);
+        assert_eq!(age(1_700, &limits(300, 0)), stale(true, false));
+        assert_eq!(age(1_500, &limits(0, 0)), Age::Dead);
+        assert_eq!(entry.age(received - Duration::from_secs(1), &both), Age::Fresh, "a clock that went back");
+    }
+}

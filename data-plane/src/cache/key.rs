@@ -371,3 +371,20 @@ impl Hasher for FirstBytes {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let _ = Canon::new(0).whole(&bytes, Place::Params);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[\\]{}\",:\\\\u0-9a-fntrue d8]{0,60}") {
+            let _ = Canon::new(0).whole(text.as_bytes(), Place::Params);
+        }
+    }
+}

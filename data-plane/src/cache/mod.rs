@@ -198,3 +198,5 @@ impl Seen {
 
 #[cfg(test)]
 mod layer_tests;
+#[cfg(test)]
+mod tests;

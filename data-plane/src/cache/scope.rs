@@ -268,3 +268,113 @@ impl Scopes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Upstream, Version};
+    use o1_proto::model::Fleet;
+
+    fn uri(text: &str) -> Subject {
+        Subject::Resource(text.into())
+    }
+
+    fn scope() -> Scope {
+        Scope::new("u", Arc::default())
+    }
+
+    #[test]
+    fn what_was_asked_before_an_invalidation_does_not_hold_and_what_was_asked_after_it_does() {
+        let scope = scope();
+        let before = scope.now();
+        assert!(scope.holds(&uri("f:/a"), before));
+        scope.invalidate(&uri("f:/a"));
+        assert!(!scope.holds(&uri("f:/a"), before));
+        assert!(scope.holds(&uri("f:/b"), before), "another resource");
+        assert!(scope.holds(&Subject::List(method::RESOURCES_LIST), before));
+        assert!(scope.holds(&uri("f:/a"), scope.now()));
+    }
+
+    #[test]
+    fn the_update_of_a_part_concerns_the_whole() {
+        let scope = scope();
+        let before = scope.now();
+        scope.invalidate(&uri("f:/dir/sub/file"));
+        for whole in ["f:/dir/sub/file", "f:/dir/sub", "f:/dir/", "f:/dir", "f:/"] {
+            assert!(!scope.holds(&uri(whole), before), "{whole}");
+        }
+        for other in ["f:/di", "f:/dir/sub/fil", "f:/dir/sub/file2", "f:/dir/other", "g:/"] {
+            assert!(scope.holds(&uri(other), before), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_tools_says_nothing_about_another_list() {
+        let scope = scope();
+        let before = scope.now();
+        scope.invalidate(&Subject::List(method::TOOLS_LIST));
+        assert!(!scope.holds(&Subject::List(method::TOOLS_LIST), before));
+        for other in [method::DISCOVER, method::PROMPTS_LIST, method::RESOURCES_LIST, method::TEMPLATES_LIST]
+        {
+            assert!(scope.holds(&Subject::List(other), before), "{other}");
+        }
+        assert!(scope.holds(&Subject::Tool("t".into()), before), "results are invalidated by themselves");
+    }
+
+    #[test]
+    fn more_updates_than_there_is_room_for_are_not_forgotten() {
+        let scope = scope();
+        let before = scope.now();
+        for number in 0..=URIS_MAX {
+            scope.invalidate(&uri(&format!("f:/{number}")));
+        }
+        assert!((0..=URIS_MAX).all(|number| !scope.holds(&uri(&format!("f:/{number}")), before)));
+        assert!(scope.holds(&uri("f:/0"), scope.now()));
+        let long = "x".repeat(URI_MAX + 1);
+        let between = scope.now();
+        scope.invalidate(&uri(&long));
+        assert!(!scope.holds(&uri(&long), between));
+        assert!(scope.uris.read().unwrap().len() <= URIS_MAX);
+    }
+
+    #[test]
+    fn who_wrote_does_not_wait_for_what_was_asked_before() {
+        let scope = scope();
+        let (before, about) = (scope.now(), uri("f:/a"));
+        assert!(scope.joins(&about, before));
+        scope.wrote();
+        assert!(scope.holds(&about, before), "its life is the server's word");
+        assert!(!scope.joins(&about, before));
+        assert!(scope.joins(&about, scope.now()));
+        scope.invalidate(&about);
+        assert!(!scope.joins(&about, before));
+    }
+
+    #[test]
+    fn what_an_upstream_said_dies_with_its_configuration() {
+        let scopes = Scopes::new(&Arc::default());
+        let plan = |resources: &[&str]| {
+            let resources = resources.iter().map(|&prefix| prefix.to_owned()).collect();
+            let model = o1_proto::model::Upstream {
+                name: "u".to_owned(),
+                resources,
+                ..o1_proto::model::Upstream::default()
+            };
+            Plan::compile(Version::default(), &Fleet { upstreams: vec![model], ..Fleet::default() }).unwrap()
+        };
+        let (first, second) = (plan(&[]), plan(&["f:/"]));
+        let upstream = |plan: &Plan| -> Arc<Upstream> { plan.upstreams[0].clone() };
+        let old = scopes.of(&upstream(&first));
+        assert!(Arc::ptr_eq(&old, &scopes.of(&upstream(&first))));
+        let stamp = old.now();
+        scopes.retain(&plan(&[]));
+        assert!(old.holds(&uri("f:/a"), stamp), "a plan that leaves it alone");
+        scopes.retain(&second);
+        assert!(old.is_retired() && !old.holds(&uri("f:/a"), stamp) && !old.holds(&uri("f:/a"), old.now()));
+        old.invalidate(&Subject::Everything);
+        assert!(old.is_retired(), "for good");
+        let new = scopes.of(&upstream(&second));
+        assert!(new.holds(&uri("f:/a"), new.now()));
+        assert!(!Arc::ptr_eq(&old, &scopes.of(&upstream(&first))), "also when it comes back");
+    }
+}
