@@ -1,6 +1,8 @@
 //! What one message costs the data path, in nanoseconds: reading its envelope, changing a name or an id,
 //! cutting an event stream.
 
+mod balance;
+
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use o1_data_plane::mcp::{Message, json, sse};
@@ -65,5 +67,5 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, envelope, splice, events);
+criterion_group!(benches, envelope, splice, events, balance::picks);
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! One request that is out: how long it may take, and what is counted when it ends.
 
-use super::{inspect::Inspect, messages, passing, runtime::Runtime};
+use super::{inspect::Inspect, messages, passing, runtime::Runtime, store::Place};
 use crate::{
     call::{AtWork, Backend, Body, Reply, Session},
     context::Context,
@@ -22,7 +22,10 @@ pub(super) type OnTimeout = Box<dyn FnOnce() + Send>;
 
 /// A request, from before it is sent until its answer is complete.
 pub(super) struct Guard {
-    inflight: InFlight,
+    /// `None` once its end was counted.
+    inflight: Option<InFlight>,
+    /// At its endpoint.
+    place: Place,
     /// The raw id, for an error of our own in the middle of an event stream.
     pub(super) id: Vec<u8>,
     pub(super) idle: Duration,
@@ -39,13 +42,15 @@ pub(super) struct Guard {
 impl Guard {
     pub(super) fn new<B: Backend>(
         runtime: &Arc<Runtime<B>>,
+        place: Place,
         message: &Message,
         session: Option<&Arc<Session>>,
         on_timeout: Option<OnTimeout>,
     ) -> Self {
         let limits = runtime.upstream.limits(message);
         Self {
-            inflight: runtime.metrics.begin(message.bytes().len()),
+            inflight: Some(runtime.metrics.begin(message.bytes().len())),
+            place,
             id: message.id().unwrap_or_default().to_vec(),
             idle: limits.idle,
             deadline: Instant::now() + limits.total,
@@ -54,6 +59,12 @@ impl Guard {
             _hold: runtime.clone(),
             _at_work: session.map(Session::at_work),
         }
+    }
+
+    /// The same, over at `deadline` at the latest: a call that is sent again has no more time than any other.
+    pub(super) fn by(mut self, deadline: Instant) -> Self {
+        self.deadline = self.deadline.min(deadline);
+        self
     }
 
     /// Waits for the head of the answer and watches over the rest of it.
@@ -83,22 +94,35 @@ impl Guard {
 
     /// Bytes of the answer arrived.
     pub(super) fn received(&self, bytes: usize) {
-        self.inflight.upstream().received(bytes);
+        if let Some(inflight) = &self.inflight {
+            inflight.upstream().received(bytes);
+        }
     }
 
     /// The answer is complete.
     pub(super) fn finish(mut self, application_error: bool) {
-        match self.verdict.take() {
-            Some(failure) => self.fail(&failure),
-            None => self.inflight.answered(application_error),
+        if self.verdict.is_some() {
+            return; // counted by the drop
+        }
+        self.place.answered();
+        if let Some(inflight) = self.inflight.take() {
+            inflight.answered(application_error);
         }
     }
 
     /// There will be no answer. A session that is lost is opened again; a server that lives in another era
     /// did nothing wrong.
-    pub(super) fn fail(self, failure: &Failure) {
-        if matches!(failure.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol) {
-            self.inflight.failed(failure);
+    pub(super) fn fail(mut self, failure: &Failure) {
+        self.verdict = None;
+        self.failed(failure);
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        let counts =
+            matches!(failure.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol | Kind::Overloaded);
+        if counts && let Some(inflight) = self.inflight.take() {
+            inflight.failed(failure);
+            self.place.failed(failure);
         }
     }
 
@@ -115,8 +139,8 @@ impl Guard {
 
     fn watch(mut self, reply: Reply) -> Reply {
         if reply.status.is_server_error() {
-            let kind = if reply.status.as_u16() >= 502 { Kind::Unreachable } else { Kind::Protocol };
-            self.verdict = Some(Failure::new(kind, format!("the upstream answered HTTP {}", reply.status)));
+            let what = format!("the upstream answered HTTP {}", reply.status);
+            self.verdict = Some(Failure::new(Kind::of_status(reply.status), what));
         }
         let events = reply.is_event_stream();
         let body = match reply.body {
@@ -137,6 +161,15 @@ impl Guard {
             Body::Events(events) => Body::Events(events),
         };
         Reply { status: reply.status, headers: reply.headers, body }
+    }
+}
+
+impl Drop for Guard {
+    /// An answer that is known to be none counts as such, also when nobody reads it.
+    fn drop(&mut self) {
+        if let Some(failure) = self.verdict.take() {
+            self.failed(&failure);
+        }
     }
 }
 

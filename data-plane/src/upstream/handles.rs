@@ -30,6 +30,7 @@ pub(super) struct Opened {
 }
 
 /// Seals the handles in the answer to one request.
+#[derive(Clone)]
 pub(super) struct Sealer {
     keyring: Arc<Keyring>,
     principal: Arc<Principal>,

@@ -35,10 +35,17 @@ struct Inner<L> {
 
 /// One of them.
 struct Slot<L> {
-    link: Joint<L>,
+    link: Joint<At<L>>,
     remembered: Arc<Remembered>,
     /// Its upstream is served no more.
     retired: CancellationToken,
+}
+
+/// A link, and which endpoint it leads to.
+#[derive(Clone)]
+pub(super) struct At<L> {
+    pub(super) link: L,
+    endpoint: usize,
 }
 
 impl<L> Default for Links<L> {
@@ -55,20 +62,21 @@ impl<L> Links<L> {
 
 type LinkOf<C> = <<C as Connect>::Backend as Backend>::Link;
 
-/// The session's link to an upstream, opened if need be.
+/// The session's link to an upstream, opened if need be where the balancer says, and there as long as it lives.
 pub(super) async fn link<C: Connect>(
     runtime: &Arc<Runtime<C::Backend>>,
+    call: &Call,
     session: &Session,
-) -> Result<LinkOf<C>, Failure> {
+) -> Result<At<LinkOf<C>>, Failure> {
     let slot = slot::<C>(runtime, session);
     let opened = async {
-        let link =
-            open(runtime, session, &slot.remembered).await.inspect_err(|failure| runtime.note(failure))?;
+        let opened = open(runtime, call, session, &slot.remembered).await;
+        let at = opened.inspect_err(|failure| runtime.note(failure))?;
         runtime.metrics.reached();
-        runtime.spoke(Era::Legacy).await;
-        Ok(link)
+        runtime.spoke(at.endpoint, Era::Legacy).await;
+        Ok(at)
     };
-    slot.link.get(Link::is_open, opened).await
+    slot.link.get(|at| at.link.is_open(), opened).await
 }
 
 fn slot<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Arc<Slot<LinkOf<C>>> {
@@ -87,14 +95,15 @@ fn slot<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Arc<Slo
 /// Tries the endpoints one after the other: a handshake that failed has done nothing.
 async fn open<B: Backend>(
     runtime: &Runtime<B>,
+    call: &Call,
     session: &Session,
     remembered: &Remembered,
-) -> Result<B::Link, Failure> {
-    let (first, count) = (runtime.pick(), runtime.endpoints().len());
+) -> Result<At<B::Link>, Failure> {
     let mut last = None;
-    for at in 0..count {
-        match runtime.endpoint_at((first + at) % count).open(&session.initialize).await {
+    for endpoint in runtime.store.order(call) {
+        match runtime.endpoint_at(endpoint).open(&session.initialize).await {
             Ok(link) => {
+                runtime.store.answered(endpoint);
                 let ask = |request| {
                     let link = &link;
                     async move {
@@ -104,9 +113,12 @@ async fn open<B: Backend>(
                     }
                 };
                 remembered.replay(session, runtime.upstream.timeouts.connect, ask).await;
-                return Ok(link);
+                return Ok(At { link, endpoint });
             }
-            Err(failure) => last = Some(failure),
+            Err(failure) => {
+                runtime.store.failed(endpoint, &failure);
+                last = Some(failure);
+            }
         }
     }
     Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
@@ -121,12 +133,12 @@ pub(super) async fn ask<C: Connect>(
 ) -> Result<Reply, Failure> {
     match &call.ask {
         Ask::Message(message) if message.method() == method::INITIALIZE => {
-            let link = link::<C>(runtime, session).await?;
+            let at = link::<C>(runtime, call, session).await?;
             let id = message.id().unwrap_or_default();
-            Ok(Reply::json(answer_of(link.handshake(), id, session.version).bytes().clone()))
+            Ok(Reply::json(answer_of(at.link.handshake(), id, session.version).bytes().clone()))
         }
         Ask::Message(message) if message.kind() == mcp::Kind::Request => {
-            request::<C>(context, runtime, session, message, &call.route).await
+            request::<C>(context, runtime, call, session, message).await
         }
         Ask::Message(message) => {
             // The link completed its handshake when it was opened; what it never opened, nobody waits for.
@@ -142,7 +154,7 @@ pub(super) async fn ask<C: Connect>(
             Ok(Reply::accepted())
         }
         Ask::Stream => {
-            let exchange = async { link::<C>(runtime, session).await?.stream().await };
+            let exchange = async { link::<C>(runtime, call, session).await?.link.stream().await };
             guard::stream(exchange, runtime, context, Some(session), None).await
         }
         Ask::End => {
@@ -157,22 +169,23 @@ pub(super) async fn ask<C: Connect>(
 async fn request<C: Connect>(
     context: &Context,
     runtime: &Arc<Runtime<C::Backend>>,
+    call: &Call,
     session: &Arc<Session>,
     message: &Message,
-    route: &Route,
 ) -> Result<Reply, Failure> {
     let mut reopened = false;
     loop {
-        let link = link::<C>(runtime, session).await?;
+        let At { link, endpoint } = link::<C>(runtime, call, session).await?;
+        let place = runtime.store.enter(endpoint).await?;
         let on_timeout = cancel(context, &link, message, runtime.upstream.timeouts.connect);
         let exchange = async {
             let reply = link.ask(message).await?;
-            match route {
+            match call.route {
                 Route::One(_) => Ok(reply),
                 Route::Server(_) => settled(reply, message.id().unwrap_or_default(), Era::Legacy).await,
             }
         };
-        match Guard::new(runtime, message, Some(session), on_timeout).answer(exchange).await {
+        match Guard::new(runtime, place, message, Some(session), on_timeout).answer(exchange).await {
             // The server did not know the session, so it cannot have run the call.
             Err(failure) if failure.kind == Kind::SessionLost && !reopened => {
                 tracing::debug!(upstream = runtime.upstream.name, "upstream session lost, opening another");
@@ -211,7 +224,7 @@ fn cancel<L: Link>(
 fn opened<C: Connect>(runtime: &Runtime<C::Backend>, session: &Session) -> Option<LinkOf<C>> {
     let links = session.upstream_state::<Links<LinkOf<C>>>();
     let slot = links.lock().by_upstream.get(&runtime.upstream.key)?.clone();
-    let link = slot.link.peek()?;
+    let At { link, .. } = slot.link.peek()?;
     link.is_open().then_some(link)
 }
 

@@ -1,20 +1,26 @@
 //! WHICH ENDPOINT, HOW LONG: picks the endpoint of an upstream for a call, keeps the upstream sessions of a
 //! client session, bounds the time a call may take and counts what came of it.
 //!
-//! It must never look at names or rewrite messages (the router did), and never send a request twice unless
-//! the server is known not to have seen it.
+//! It must never look at names or rewrite messages (the router did), and never send a request twice that may have
+//! run and may not run twice.
 
+pub mod balance;
+mod gate;
 mod guard;
 mod handles;
 mod inspect;
 mod linked;
 mod messages;
+mod modern;
+mod outlier;
 mod passing;
 mod relay;
 mod remembered;
 mod reopen;
+mod retry;
 mod runtime;
 mod settle;
+mod store;
 mod watch;
 
 use crate::{
@@ -22,10 +28,10 @@ use crate::{
     context::Context,
     failure::{Failure, Kind},
     joint,
-    mcp::{self, Era, Message, method},
+    mcp::Message,
     plan,
 };
-use runtime::{Runtime, Runtimes};
+use runtime::Runtimes;
 use std::sync::Arc;
 
 /// The layer.
@@ -43,50 +49,15 @@ impl<C: Connect> Upstream<C> {
         watch::start(context, &runtimes);
         Self { context: context.clone(), runtimes }
     }
-
-    async fn modern(
-        &self,
-        call: &Call,
-        message: &Message,
-        runtime: &Arc<Runtime<C::Backend>>,
-    ) -> Result<Reply, Failure> {
-        use crate::call::Backend as _;
-        let handles::Opened { message, headers, endpoint, sealer } =
-            handles::open(&self.context, call, message, &runtime.upstream)?;
-        let message = &message;
-        let at = endpoint.unwrap_or_else(|| runtime.pick());
-        let backend = runtime.endpoint_at(at);
-        if message.kind() != mcp::Kind::Request {
-            return guard::within(runtime, backend.ask(message, &headers, &call.principal)).await;
-        }
-        let exchange = async {
-            let mut reply = backend.ask(message, &headers, &call.principal).await?;
-            if matches!(call.route, Route::Server(_)) && message.method() != method::LISTEN {
-                reply = settle::settled(reply, message.id().unwrap_or_default(), Era::Modern).await?;
-            }
-            match sealer {
-                Some(sealer) => sealer.seal(reply, at).await,
-                None => Ok(reply),
-            }
-        };
-        if message.method() == method::LISTEN {
-            let farewell = guard::listen_farewell(message);
-            return guard::stream(exchange, runtime, &self.context, None, farewell).await;
-        }
-        let guard = guard::Guard::new(runtime, message, None, None);
-        let reply = guard.answer(exchange).await?;
-        if reply.status.is_success() {
-            runtime.spoke(Era::Modern).await;
-        }
-        Ok(reply)
-    }
 }
 
 impl<C: Connect> Upstreams for Upstream<C> {
     async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
         let runtime = self.runtimes.get(&upstream)?;
         let asked = match (&call.caller, &call.ask) {
-            (Caller::Modern, Ask::Message(message)) => self.modern(&call, message, &runtime).await,
+            (Caller::Modern, Ask::Message(message)) => {
+                modern::ask(&self.context, &runtime, &call, message).await
+            }
             (Caller::Modern, _) => Err(Failure::new(Kind::InvalidRequest, "modern clients only POST")),
             (Caller::Legacy(session), _) if relay::fits(&runtime, &call.route, session.as_ref()).await => {
                 relay::relay(&self.context, &runtime, &call, session.as_ref()).await
@@ -105,10 +76,10 @@ impl<C: Connect> Upstreams for Upstream<C> {
     async fn handshake(&self, call: &Call, upstream: Arc<plan::Upstream>) -> Result<Message, Failure> {
         let runtime = self.runtimes.get(&upstream)?;
         match &call.caller {
-            Caller::Modern => runtime.discover().await,
+            Caller::Modern => runtime.discover(call).await,
             Caller::Legacy(Some(session)) => {
                 use crate::call::Link as _;
-                Ok(linked::link::<C>(&runtime, session).await?.handshake().clone())
+                Ok(linked::link::<C>(&runtime, call, session).await?.link.handshake().clone())
             }
             Caller::Legacy(None) => Err(Failure::new(Kind::MissingSession, "no session")),
         }

@@ -6,8 +6,9 @@
 use super::{
     guard::{self, Guard},
     remembered::Remembered,
-    reopen,
+    reopen, retry,
     runtime::Runtime,
+    store::Place,
 };
 use crate::{
     call::{Ask, Backend, Call, Remote, Reply, Route, Session},
@@ -53,8 +54,8 @@ pub(super) async fn relay<B: Backend>(
     session: Option<&Arc<Session>>,
 ) -> Result<Reply, Failure> {
     let Some(session) = session else {
-        let anywhere = Remote { endpoint: runtime.pick(), id: None };
-        let (reply, _) = pass(context, runtime, call, None, &anywhere).await?;
+        let (remote, place) = anywhere(runtime, call).await?;
+        let (reply, _) = pass(context, runtime, call, None, To { remote: &remote, place }).await?;
         return Ok(reply);
     };
     match &call.ask {
@@ -62,7 +63,7 @@ pub(super) async fn relay<B: Backend>(
             open(context, runtime, call, session).await
         }
         Ask::End => match session.remote() {
-            Some(remote) => match pass(context, runtime, call, Some(session), &remote).await {
+            Some(remote) => match pass(context, runtime, call, Some(session), To::one(&remote)).await {
                 Err(failure) if failure.kind == Kind::SessionLost => Ok(Reply::accepted()),
                 ended => ended.map(|(reply, _)| reply),
             },
@@ -72,23 +73,52 @@ pub(super) async fn relay<B: Backend>(
     }
 }
 
-/// The client's own `initialize` opens the upstream's session.
+/// An endpoint for an exchange without a session, and a place there if an answer is waited for.
+async fn anywhere<B: Backend>(
+    runtime: &Arc<Runtime<B>>,
+    call: &Call,
+) -> Result<(Remote, Option<Place>), Failure> {
+    let place = if is_request(&call.ask) { Some(runtime.store.take(call, &[]).await?) } else { None };
+    let endpoint = place.as_ref().map_or_else(|| runtime.store.pass(call), Place::at);
+    Ok((Remote { endpoint, id: None }, place))
+}
+
+fn is_request(ask: &Ask) -> bool {
+    matches!(ask, Ask::Message(message) if message.kind() == mcp::Kind::Request)
+}
+
+/// The client's own `initialize` opens the upstream's session. An endpoint that is away has opened none: the next
+/// one is asked.
 async fn open<B: Backend>(
     context: &Context,
     runtime: &Arc<Runtime<B>>,
     call: &Call,
     session: &Arc<Session>,
 ) -> Result<Reply, Failure> {
-    let anywhere = Remote { endpoint: runtime.pick(), id: None };
-    let (reply, minted) = pass(context, runtime, call, Some(session), &anywhere).await?;
-    if reply.status.is_success() {
-        runtime.metrics.spoke(Era::Legacy);
-        // A server that mints none has no sessions.
-        if minted.is_some() {
-            session.set_remote(Remote { id: minted, ..anywhere });
+    let mut tried = Vec::new();
+    loop {
+        let place = runtime.store.take(call, &tried).await?;
+        let remote = Remote { endpoint: place.at(), id: None };
+        tried.push(remote.endpoint);
+        let to = To { remote: &remote, place: Some(place) };
+        let passed = pass(context, runtime, call, Some(session), to).await;
+        let away = match &passed {
+            Ok((reply, _)) => retry::is_outage_status(reply.status),
+            Err(failure) => failure.kind == Kind::Unreachable,
+        };
+        if away && tried.len() < runtime.endpoints().len() {
+            continue;
         }
+        let (reply, minted) = passed?;
+        if reply.status.is_success() {
+            runtime.metrics.spoke(Era::Legacy);
+            // A server that mints none has no sessions.
+            if minted.is_some() {
+                session.set_remote(Remote { id: minted, ..remote });
+            }
+        }
+        return Ok(reply);
     }
-    Ok(reply)
 }
 
 /// Any other exchange of a session.
@@ -102,7 +132,7 @@ async fn go_on<B: Backend>(
         Some(remote) => remote,
         None => reopen::another(runtime, call, session, None).await?,
     };
-    match pass(context, runtime, call, Some(session), &remote).await {
+    match pass(context, runtime, call, Some(session), To::one(&remote)).await {
         // The server did not know the session, so it cannot have run the call.
         Err(failure) if failure.kind == Kind::SessionLost => {}
         passed => return observed(call, session, passed),
@@ -119,7 +149,7 @@ async fn go_on<B: Backend>(
         Ask::Stream => drop(call.headers.remove(header::LAST_EVENT_ID)),
         _ => {}
     }
-    match pass(context, runtime, &call, Some(session), &remote).await {
+    match pass(context, runtime, &call, Some(session), To::one(&remote)).await {
         Err(failure) if failure.kind == Kind::SessionLost => Err(match call.ask {
             Ask::Stream => no_stream(),
             _ => reopen::over("the upstream lost this session and knows no new one either"),
@@ -148,20 +178,37 @@ fn observed(
     Ok(reply)
 }
 
+/// Where an exchange goes.
+struct To<'a> {
+    remote: &'a Remote,
+    /// A place there, if it was taken already.
+    place: Option<Place>,
+}
+
+impl<'a> To<'a> {
+    fn one(remote: &'a Remote) -> Self {
+        Self { remote, place: None }
+    }
+}
+
 /// One exchange with one upstream session: the reply, and the id that the server put on it.
 async fn pass<B: Backend>(
     context: &Context,
     runtime: &Arc<Runtime<B>>,
     call: &Call,
     session: Option<&Arc<Session>>,
-    remote: &Remote,
+    To { remote, place }: To<'_>,
 ) -> Result<(Reply, Option<String>), Failure> {
     let backend = runtime.endpoint_at(remote.endpoint);
     let exchange = backend.relay(&call.ask, &call.headers, remote.id.as_deref());
     let mut reply = match &call.ask {
         Ask::Message(message) if message.kind() == mcp::Kind::Request => {
             let told = cancel(context, runtime, call, message, remote);
-            let guard = Guard::new(runtime, message, session, told);
+            let place = match place {
+                Some(place) => place,
+                None => runtime.store.enter(remote.endpoint).await?,
+            };
+            let guard = Guard::new(runtime, place, message, session, told);
             guard.answer(exchange).await?
         }
         Ask::Stream => guard::stream(exchange, runtime, context, session.map(|one| &**one), None).await?,

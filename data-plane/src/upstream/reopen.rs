@@ -27,19 +27,24 @@ pub(super) async fn another<B: Backend>(
 ) -> Result<Arc<Remote>, Failure> {
     let is_other = |one: &Arc<Remote>| lost.is_none_or(|lost| !Arc::ptr_eq(lost, one));
     let opened = async {
-        let count = runtime.endpoints().len();
+        let mut order = runtime.store.order(call);
         // Where it was, if it is still there: what a client left behind may be there, too.
-        let first = lost.map_or_else(|| runtime.pick(), |lost| lost.endpoint);
+        if let Some(was) = lost.and_then(|lost| order.iter().position(|at| *at == lost.endpoint)) {
+            order[..=was].rotate_right(1);
+        }
         let mut last = None;
-        for at in 0..count {
-            let endpoint = (first + at) % count;
+        for endpoint in order {
             match open_at(runtime, call, session, endpoint).await {
                 Ok(id) => {
+                    runtime.store.answered(endpoint);
                     tracing::info!(upstream = runtime.upstream.name, "upstream session lost, opened another");
                     session.set_remote(Remote { endpoint, id });
                     return Ok(session.remote().expect("it was set a moment ago"));
                 }
-                Err(failure) => last = Some(failure),
+                Err(failure) => {
+                    runtime.store.failed(endpoint, &failure);
+                    last = Some(failure);
+                }
             }
         }
         Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))

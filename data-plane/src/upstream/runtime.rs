@@ -1,8 +1,8 @@
 //! What outlives a plan: the backends of an upstream, by its key.
 
-use super::joint::Joint;
+use super::{joint::Joint, store::Store};
 use crate::{
-    call::{Backend, Connect},
+    call::{Backend, Call, Connect},
     context::Context,
     current,
     failure::{Failure, Kind},
@@ -12,10 +12,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -30,22 +27,14 @@ pub(super) struct Runtime<B> {
     pub(super) metrics: Arc<metrics::Upstream>,
     /// Cancelled when no plan serves it any more: streams end, sessions are over.
     pub(super) retired: CancellationToken,
+    /// What its endpoints carry, and who is next.
+    pub(super) store: Arc<Store>,
     endpoints: Vec<B>,
-    next: AtomicUsize,
     /// Its answer to `server/discover`.
     discovered: Joint<(Instant, Message)>,
 }
 
 impl<B: Backend> Runtime<B> {
-    /// The endpoint for the next call: one after the other.
-    pub(super) fn endpoint(&self) -> &B {
-        &self.endpoints[self.pick()]
-    }
-
-    pub(super) fn pick(&self) -> usize {
-        self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len()
-    }
-
     pub(super) fn endpoint_at(&self, at: usize) -> &B {
         &self.endpoints[at]
     }
@@ -57,8 +46,8 @@ impl<B: Backend> Runtime<B> {
     /// Whether it speaks an era by itself: what the first endpoint says that can be asked.
     pub(super) async fn speaks(&self, era: Era) -> Result<bool, Failure> {
         let mut last = None;
-        for endpoint in &self.endpoints {
-            match endpoint.speaks(era).await {
+        for at in self.store.order_from(0) {
+            match self.endpoints[at].speaks(era).await {
                 Ok(speaks) => return Ok(speaks),
                 Err(failure) => last = Some(failure),
             }
@@ -66,9 +55,9 @@ impl<B: Backend> Runtime<B> {
         Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
     }
 
-    /// Notes that an era was spoken, if the upstream did so itself and nobody translated.
-    pub(super) async fn spoke(&self, era: Era) {
-        if matches!(self.speaks(era).await, Ok(true)) {
+    /// Notes that an era was spoken, if the endpoint did so itself and nobody translated.
+    pub(super) async fn spoke(&self, at: usize, era: Era) {
+        if matches!(self.endpoints[at].speaks(era).await, Ok(true)) {
             self.metrics.spoke(era);
         }
     }
@@ -81,22 +70,28 @@ impl<B: Backend> Runtime<B> {
     }
 
     /// Its answer to `server/discover`; concurrent callers share one request.
-    pub(super) async fn discover(&self) -> Result<Message, Failure> {
+    pub(super) async fn discover(&self, call: &Call) -> Result<Message, Failure> {
         let fetched = async {
-            match self.endpoint().discover().await {
-                Ok(answer) => {
-                    self.metrics.reached();
-                    self.spoke(Era::Modern).await;
-                    Ok((Instant::now(), answer))
-                }
-                Err(failure) => {
-                    self.note(&failure);
-                    Err(failure)
+            let mut last = None;
+            for at in self.store.order(call) {
+                match self.endpoints[at].discover().await {
+                    Ok(answer) => {
+                        self.store.answered(at);
+                        self.metrics.reached();
+                        self.spoke(at, Era::Modern).await;
+                        return Ok((Instant::now(), answer));
+                    }
+                    Err(failure) => {
+                        self.store.failed(at, &failure);
+                        last = Some(failure);
+                    }
                 }
             }
+            Err(last.unwrap_or_else(|| Failure::new(Kind::Unreachable, "the upstream has no endpoint")))
         };
-        let (_, answer) = self.discovered.get(|(at, _)| at.elapsed() < DISCOVER_FRESH, fetched).await?;
-        Ok(answer)
+        let fresh = |(at, _): &(Instant, Message)| at.elapsed() < DISCOVER_FRESH;
+        let found = self.discovered.get(fresh, fetched).await.inspect_err(|failure| self.note(failure));
+        Ok(found?.1)
     }
 }
 
@@ -134,12 +129,13 @@ impl<C: Connect> Runtimes<C> {
     }
 
     fn start(&self, upstream: &Arc<plan::Upstream>) -> Runtime<C::Backend> {
+        let metrics = self.metrics.upstream(&upstream.name);
         Runtime {
             endpoints: (0..upstream.primary.len()).map(|at| self.connect.backend(upstream, at)).collect(),
-            metrics: self.metrics.upstream(&upstream.name),
+            store: Store::new(upstream, &metrics),
+            metrics,
             upstream: upstream.clone(),
             retired: CancellationToken::new(),
-            next: AtomicUsize::new(0),
             discovered: Joint::default(),
         }
     }

@@ -79,6 +79,7 @@ async fn keep_trying<C: Connect>(runtime: Arc<Runtime<C::Backend>>) {
     let weak = Arc::downgrade(&runtime);
     drop(runtime);
     while let Some(runtime) = weak.upgrade() {
+        runtime.store.take_back();
         let wait = if runtime.metrics.reach().reachable == Some(true) {
             backoff.reset();
             LOOK_EVERY
@@ -110,8 +111,8 @@ async fn keep_trying<C: Connect>(runtime: Arc<Runtime<C::Backend>>) {
 async fn probe<C: Connect>(runtime: &Runtime<C::Backend>) -> bool {
     let limit = runtime.upstream.timeouts.connect + Duration::from_secs(1);
     let (mut last, mut unknown) = (None, false);
-    for backend in runtime.endpoints() {
-        match tokio::time::timeout(limit, backend.probe()).await {
+    for at in runtime.store.order_from(0) {
+        match tokio::time::timeout(limit, runtime.endpoint_at(at).probe()).await {
             Ok(Ok(found)) => {
                 match found {
                     Probe::Modern => runtime.metrics.spoke(Era::Modern),

@@ -126,6 +126,8 @@ struct State {
     minted: u64,
     /// Answers whose caller went before their end.
     cut: u64,
+    /// Calls of tools at work, and the most there ever were.
+    at_work: (u64, u64),
     /// Open event streams of the transport of 2024-11-05, by session.
     streams: BTreeMap<String, mpsc::Sender<String>>,
     /// What the `endpoint` event says; `SESSION` becomes the session.
@@ -196,6 +198,7 @@ impl Backend {
             sessions: BTreeSet::new(),
             minted: 0,
             cut: 0,
+            at_work: (0, 0),
             streams: BTreeMap::new(),
             endpoint: "/message?sessionId=SESSION".to_owned(),
         };
@@ -357,6 +360,12 @@ impl Backend {
     #[must_use]
     pub fn cut(&self) -> u64 {
         self.shared.state().cut
+    }
+
+    /// The most calls of tools that it ever worked on at a time.
+    #[must_use]
+    pub fn most_at_once(&self) -> u64 {
+        self.shared.state().at_work.1
     }
 
     /// Forgets every session, as a restart does.

@@ -147,6 +147,7 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
     if listens && !shared.state().answers.contains_key("subscriptions/listen") {
         return Some(listen(&id, &parsed, &shared));
     }
+    let _at_work = (received.method == "tools/call").then(|| AtWork::begin(&shared));
     let answer = scripted(&received, &parsed, &mut shared.state());
     let sse = shared.state().sse;
     let unfinished = Unfinished(Some(Arc::clone(&shared)));
@@ -225,6 +226,24 @@ pub(super) fn scripted(received: &Received, parsed: &Value, state: &mut State) -
         }
         "tools/call" => Answer::Error(format!(r#"{{"code":-32602,"message":"unknown tool {name}"}}"#)),
         method => Answer::Error(format!(r#"{{"code":-32601,"message":"no method {method}"}}"#)),
+    }
+}
+
+/// Counts a call as at work until it is dropped.
+struct AtWork(Arc<Shared>);
+
+impl AtWork {
+    fn begin(shared: &Arc<Shared>) -> Self {
+        let (now, most) = &mut shared.state().at_work;
+        *now += 1;
+        *most = (*most).max(*now);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.state().at_work.0 -= 1;
     }
 }
 

@@ -1,0 +1,301 @@
+//! A store as its callers know it: who is chosen, what is counted, who is left out; under a paused clock.
+
+use super::*;
+use crate::{
+    call::{Ask, Caller, Route},
+    failure::Kind,
+    mcp::{Message, rpc},
+    metrics::EndpointSample,
+    plan::Plan,
+    principal::Principal,
+};
+use futures_util::FutureExt as _;
+use http::HeaderMap;
+use o1_proto::model::{Concurrency, HashKey, Outlier, Transport};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Scene {
+    store: Arc<Store>,
+    metrics: metrics::Metrics,
+    call: Call,
+}
+
+impl Scene {
+    fn new(endpoints: usize, set: impl FnOnce(&mut plan::Upstream)) -> Self {
+        let mut upstream = plan::Upstream::bare("a");
+        let http = |at: usize| plan::Endpoint::Http {
+            url: format!("http://127.0.0.1:{}/mcp", at + 1).parse().unwrap(),
+            transport: Transport::Http,
+            headers: HeaderMap::new(),
+            tls: None,
+        };
+        upstream.primary = (0..endpoints).map(http).collect();
+        upstream.weights = vec![1; endpoints];
+        upstream.outlier = Outlier { failures: 2, eject: 10 * SECOND, ..Outlier::default() };
+        set(&mut upstream);
+        let metrics = metrics::Metrics::default();
+        let store = Store::new(&Arc::new(upstream), &metrics.upstream("a"));
+        let plan = Arc::new(Plan::empty());
+        let message = Message::parse(&rpc::request(b"1", "tools/list", b"{}")).unwrap();
+        let call = Call {
+            route: Route::Server(plan.everything.clone()),
+            plan,
+            principal: Principal::anonymous(),
+            caller: Caller::Modern,
+            ask: Ask::Message(message),
+            headers: HeaderMap::new(),
+            fresh: false,
+        };
+        Self { store, metrics, call }
+    }
+
+    async fn take(&self) -> Place {
+        self.store.take(&self.call, &[]).await.unwrap()
+    }
+
+    /// Where so many calls go, one after the other.
+    async fn spread(&self, calls: usize) -> Vec<usize> {
+        let mut counts = vec![0; self.store.endpoints.len()];
+        for _ in 0..calls {
+            counts[self.take().await.at()] += 1;
+        }
+        counts
+    }
+
+    fn fail(&self, at: usize, times: usize) {
+        for _ in 0..times {
+            self.store.failed(at, &Failure::new(Kind::Unreachable, "gone"));
+        }
+    }
+
+    fn loads(&self) -> Vec<u32> {
+        self.store.endpoints.iter().map(|one| one.load.load(Relaxed)).collect()
+    }
+
+    fn samples(&self) -> Vec<EndpointSample> {
+        let labels = metrics::labels(&self.store.upstream);
+        let (_, sample) = self.metrics.samples().remove(0);
+        labels.iter().map(|label| sample.endpoints[label]).collect()
+    }
+}
+
+// Calls kept going to dead endpoints in the predecessor.
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_gets_nothing_until_its_time_is_over() {
+    let scene = Scene::new(3, |_| ());
+    scene.fail(1, 1);
+    assert_eq!(scene.spread(6).await, [2, 2, 2], "once is no pattern");
+    scene.fail(1, 1);
+    assert_eq!(scene.spread(6).await, [3, 0, 3]);
+    assert_eq!(scene.store.order_from(1), [2, 0, 1], "the last to be tried");
+    assert!(scene.samples()[1].ejected);
+    tokio::time::advance(10 * SECOND).await;
+    assert_eq!(scene.spread(6).await, [2, 2, 2]);
+    assert!(!scene.samples()[1].ejected);
+    assert_eq!(scene.samples()[1].ejections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_answers_leaves_nobody_out() {
+    let scene = Scene::new(2, |_| ());
+    for kind in [Kind::Protocol, Kind::SessionLost, Kind::Overloaded, Kind::InvalidParams] {
+        (0..10).for_each(|_| scene.store.failed(0, &Failure::new(kind, "x")));
+    }
+    assert_eq!(scene.spread(4).await, [2, 2]);
+    // One that answers between failures is not failing.
+    for _ in 0..10 {
+        scene.fail(0, 1);
+        scene.store.answered(0);
+    }
+    assert_eq!(scene.spread(4).await, [2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_endpoint_is_never_left_out_and_in_panic_nobody_is() {
+    let single = Scene::new(1, |_| ());
+    single.fail(0, 100);
+    assert_eq!((single.spread(3).await, single.samples()[0].ejections), (vec![3], 0));
+    let all = Scene::new(3, |one| one.outlier.max_percent = 100);
+    all.fail(0, 2);
+    assert_eq!(all.spread(6).await, [0, 3, 3]);
+    all.fail(1, 2);
+    assert_eq!(all.spread(6).await, [2, 2, 2], "one of three is below half");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_left_out_when_its_configuration_ends_is_not_shown_as_such_for_ever() {
+    let scene = Scene::new(2, |_| ());
+    scene.fail(0, 2);
+    assert!(scene.samples()[0].ejected);
+    let Scene { store, metrics, .. } = scene;
+    drop(store);
+    let (_, sample) = metrics.samples().remove(0);
+    assert!(sample.endpoints.values().all(|one| !one.ejected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
+    for balance in [
+        Balance::RoundRobin,
+        Balance::LeastConnections,
+        Balance::Random,
+        Balance::WeightedRandom,
+        Balance::ConsistentHash { key: HashKey::Session, virtual_nodes: 50 },
+    ] {
+        let scene = Scene::new(3, |one| one.balance = balance.clone());
+        for _ in 0..20 {
+            let mut tried = Vec::new();
+            for _ in 0..3 {
+                tried.push(scene.store.take(&scene.call, &tried).await.unwrap().at());
+            }
+            scene.store.take(&scene.call, &tried).await.unwrap();
+            tried.sort_unstable();
+            assert_eq!(tried, [0, 1, 2], "{balance:?}");
+        }
+    }
+    let scene = Scene::new(3, |_| ());
+    scene.fail(2, 2);
+    let last = scene.store.take(&scene.call, &[0, 1]).await.unwrap();
+    assert_eq!(last.at(), 2, "rather one that is left out than one that just failed this call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_with_places_are_preferred_and_a_full_store_queues() {
+    let limit = Concurrency { max: Some(1), queue: 1, wait: SECOND };
+    let scene = Scene::new(3, |one| one.concurrency = limit);
+    let held = [scene.take().await, scene.take().await, scene.take().await];
+    let mut places: Vec<_> = held.iter().map(Place::at).collect();
+    places.sort_unstable();
+    assert_eq!(places, [0, 1, 2]);
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(scene.store.take(&scene.call, &[]))).collect();
+    assert!(waiting.iter_mut().all(|one| one.as_mut().now_or_never().is_none()));
+    let Err(refused) = scene.store.take(&scene.call, &[]).await else { panic!("everything is full") };
+    assert_eq!(refused.kind, Kind::Overloaded);
+    assert!(scene.samples().iter().all(|one| one.waiting == 1));
+    let free = held[1].at();
+    let [first, second, third] = held;
+    drop(second);
+    let mut got: Vec<_> = Vec::new();
+    for one in &mut waiting {
+        got.extend(one.as_mut().now_or_never().map(|place| place.unwrap().at()));
+    }
+    assert_eq!(got, [free]);
+    drop((waiting, first, third));
+    assert_eq!(scene.loads(), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_key_stays_where_it_is_and_moves_only_while_its_home_is_out() {
+    let scene = Scene::new(4, |one| {
+        one.balance = Balance::ConsistentHash { key: HashKey::Header("x-user".into()), virtual_nodes: 100 };
+    });
+    let with = |user: usize| {
+        let mut call = scene.call.clone();
+        call.headers.insert("x-user", user.into());
+        call
+    };
+    let homes = async || {
+        let mut homes = Vec::new();
+        for user in 0..50 {
+            homes.push(scene.store.take(&with(user), &[]).await.unwrap().at());
+        }
+        homes
+    };
+    let before = homes().await;
+    assert_eq!(homes().await, before);
+    scene.fail(2, 2);
+    for (old, new) in before.iter().zip(homes().await) {
+        assert!(if *old == 2 { new != 2 } else { new == *old });
+    }
+    tokio::time::advance(10 * SECOND).await;
+    assert_eq!(homes().await, before);
+}
+
+/// What may happen to a call.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Answered(usize),
+    Failed(usize),
+    Dropped(usize),
+    Panicked(usize),
+    Begins,
+    BeginsAt(usize),
+    /// Its client goes away while it waits for a place.
+    Leaves,
+}
+
+fn fates() -> impl proptest::strategy::Strategy<Value = Vec<Fate>> {
+    use proptest::prelude::*;
+    let fate = prop_oneof![
+        4 => Just(Fate::Begins),
+        2 => (0..3_usize).prop_map(Fate::BeginsAt),
+        1 => Just(Fate::Leaves),
+        1 => any::<usize>().prop_map(Fate::Answered),
+        1 => any::<usize>().prop_map(Fate::Failed),
+        1 => any::<usize>().prop_map(Fate::Dropped),
+        1 => any::<usize>().prop_map(Fate::Panicked),
+    ];
+    prop::collection::vec(fate, 0..60)
+}
+
+proptest::proptest! {
+    // In the predecessor what was in flight only ever grew.
+    #[test]
+    fn no_place_is_lost_and_none_counted_twice_however_calls_end(
+        fates in fates(),
+        limit in proptest::option::of(1_u32..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let rules = Concurrency { max: limit, queue: 2, wait: SECOND };
+            let scene = Scene::new(3, |one| one.concurrency = rules);
+            let mut held: Vec<Place> = Vec::new();
+            for fate in fates {
+                let taken = |held: &mut Vec<Place>, nth: usize| {
+                    if held.is_empty() { None } else { Some(held.swap_remove(nth % held.len())) }
+                };
+                match fate {
+                    Fate::Begins => held.extend(scene.store.take(&scene.call, &[]).await.ok()),
+                    Fate::BeginsAt(at) => held.extend(scene.store.enter(at).await.ok()),
+                    Fate::Leaves => held.extend(scene.store.enter(0).now_or_never().and_then(Result::ok)),
+                    Fate::Answered(nth) => drop(taken(&mut held, nth).inspect(Place::answered)),
+                    Fate::Failed(nth) => drop(taken(&mut held, nth).inspect(|place| {
+                        place.failed(&Failure::new(Kind::Timeout, "silence"));
+                    })),
+                    Fate::Dropped(nth) => drop(taken(&mut held, nth)),
+                    Fate::Panicked(nth) => {
+                        let place = taken(&mut held, nth);
+                        let dies = std::panic::AssertUnwindSafe(move || {
+                            let _place = place;
+                            std::panic::resume_unwind(Box::new("the call dies"));
+                        });
+                        assert!(std::panic::catch_unwind(dies).is_err());
+                    }
+                }
+                let mut expected = vec![0; 3];
+                held.iter().for_each(|place| expected[place.at()] += 1);
+                assert_eq!(scene.loads(), expected);
+                assert_eq!(scene.store.load.load(Relaxed), held.len() as u64);
+                if let Some(limit) = limit {
+                    assert!(expected.iter().all(|load| *load <= limit));
+                }
+                let in_flight: Vec<_> = scene.samples().iter().map(|one| one.in_flight).collect();
+                assert_eq!(in_flight, expected.iter().map(|load| u64::from(*load)).collect::<Vec<_>>());
+            }
+            held.clear();
+            assert_eq!(scene.loads(), [0; 3]);
+            if let Some(limit) = limit {
+                // Every place is there again.
+                for at in 0..3 {
+                    let mut all = Vec::new();
+                    for _ in 0..limit {
+                        all.extend(scene.store.enter(at).now_or_never().and_then(Result::ok));
+                    }
+                    assert_eq!(all.len(), limit as usize);
+                }
+            }
+        });
+    }
+}
