@@ -15,8 +15,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::{task::JoinSet, time::Instant};
 
 const OVERLOADED: Option<i64> = Some(-33003);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -237,12 +238,11 @@ async fn when_one_of_three_is_killed_under_load_all_reads_succeed_and_nothing_ru
     let upstream = store("three", &[(&all[0], 1), (&all[1], 1), (&all[2], 1)], rest);
     let gateway = Arc::new(Gateway::start(&config([upstream])).await);
     let go = Arc::new(AtomicBool::new(true));
-    let workers: Vec<_> = (0..6)
-        .map(|worker| {
-            let (gateway, go) = (gateway.clone(), go.clone());
-            tokio::spawn(async move { work(&gateway, worker, &go).await })
-        })
-        .collect();
+    let mut workers = JoinSet::new();
+    for worker in 0..6 {
+        let (gateway, go) = (gateway.clone(), go.clone());
+        workers.spawn(async move { work(&gateway, worker, &go).await });
+    }
     let reads =
         |all: &[Backend]| all.iter().map(|one| one.received_of("resources/read").len()).sum::<usize>();
     until_true("the load runs", PATIENCE, || async { reads(&all) > 100 }).await;
@@ -251,8 +251,7 @@ async fn when_one_of_three_is_killed_under_load_all_reads_succeed_and_nothing_ru
     until_true("the load goes on", PATIENCE, || async { reads(&all) > then + 200 }).await;
     go.store(false, Ordering::Relaxed);
     let mut total = Load::default();
-    for worker in workers {
-        let done = worker.await.expect("no worker panics");
+    for done in workers.join_all().await {
         total.reads += done.reads;
         total.calls += done.calls;
         total.failed_reads.extend(done.failed_reads);

@@ -51,7 +51,7 @@ pub struct Outlier {
     pub eject: Duration,
     /// The longest.
     pub eject_max: Duration,
-    /// The most endpoints left out at a time, percent of the store.
+    /// The most endpoints left out at a time, percent of the store; one may be unless it is 0. The only one never is.
     pub max_percent: u32,
     /// With fewer than this many percent left, all are used again: too many failures say more about the node, or
     /// the load, than about endpoints.

@@ -27,9 +27,19 @@ pub(in crate::manifest) static OUTLIER: Section = Section {
     about: "Leaves out an endpoint whose calls fail, for a while.",
     keys: &[
         key("failures", "number", "5", "Failures in a row that leave it out; 0: never."),
-        key("eject", "duration", "30s", "For how long the first time; each further time so much longer."),
+        key(
+            "eject",
+            "duration",
+            "30s",
+            "For how long the first time; each further time so much longer. One is forgotten for each such time without another.",
+        ),
         key("eject_max", "duration", "5m", "The longest."),
-        key("max_percent", "number", "50", "The most endpoints left out at a time, percent of the store."),
+        key(
+            "max_percent",
+            "number",
+            "50",
+            "The most endpoints left out at a time, percent of the store; one may be unless it is 0, and never the only one.",
+        ),
         key(
             "panic_percent",
             "number",
