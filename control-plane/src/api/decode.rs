@@ -1,7 +1,7 @@
 //! Messages → plain values. What breaks a rule is refused by the name of its field; text is cut to a length that
 //! nobody can fill the memory with.
 
-use super::errors::invalid;
+use super::{counts, errors::invalid};
 use crate::{
     config::{Digest, Version},
     fleet::{Hello, Identity, Message, NodeUid, Reason, Refusal, Rejection, ResourceKind, ResourceName},
@@ -111,9 +111,9 @@ fn sample(stats: wire::UpstreamStats) -> Result<Sample, String> {
         return Err(format!("upstream: a name has 1 to {MAX_TEXT} bytes"));
     }
     let latency = Histogram {
-        bounds_us: stats.latency_bounds_us,
+        bounds: stats.latency_bounds_us,
         counts: stats.latency_buckets,
-        sum_us: stats.latency_sum_us,
+        sum: stats.latency_sum_us,
     };
     if !latency.is_well_formed() || latency.counts.len() > MAX_BUCKETS {
         return Err(format!(
@@ -138,6 +138,9 @@ fn sample(stats: wire::UpstreamStats) -> Result<Sample, String> {
         legacy: stats.legacy,
         modern: stats.modern,
         tools: stats.tools,
+        cache: counts::cache(stats.cache)?,
+        endpoints: counts::endpoints(stats.endpoints)?,
+        batches: counts::batches(stats.batches)?,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Plain values → messages. Cannot fail.
 
+use super::counts;
 use crate::{
     config::{Revision, Version},
     fleet::{
@@ -177,6 +178,9 @@ pub(super) fn upstream(status: status::UpstreamStatus) -> wire::UpstreamStatus {
         tools: status.tools,
         primary: status.primary,
         backup: status.backup,
+        cache: counts::cache_status(&status.cache),
+        endpoints: status.endpoints.into_iter().map(counts::endpoint_status).collect(),
+        batches: Some(counts::batch_totals(status.batches)),
     }
 }
 
@@ -187,6 +191,7 @@ fn rates(rates: Rates) -> wire::UpstreamRates {
         error_ratio: rates.error_ratio,
         p50: rates.p50.map(from_duration),
         p99: rates.p99.map(from_duration),
+        hit_ratio: rates.hit_ratio,
     }
 }
 
@@ -280,14 +285,17 @@ fn sample(sample: Sample) -> wire::UpstreamStats {
         bytes_out: sample.counters.bytes_out,
         active_requests: sample.active_requests,
         latency_buckets: sample.latency.counts,
-        latency_bounds_us: sample.latency.bounds_us,
-        latency_sum_us: sample.latency.sum_us,
+        latency_bounds_us: sample.latency.bounds,
+        latency_sum_us: sample.latency.sum,
         reachability: reachability.into(),
         since: sample.since.map(from_system_time),
         last_error: sample.last_error,
         legacy: sample.legacy,
         modern: sample.modern,
         tools: sample.tools,
+        cache: counts::cache_stats(sample.cache),
+        endpoints: counts::endpoint_stats(sample.endpoints),
+        batches: Some(counts::batch_stats(sample.batches)),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     stats::ReportError,
     store::StoreError,
 };
+use o1_proto::manifest::closest;
 use std::error::Error as _;
 use tonic::Status;
 
@@ -65,6 +66,21 @@ pub fn ask(error: &AskError, node_id: &str) -> Status {
         AskError::NotConnected => Status::unavailable(format!("node `{node_id}` is not connected")),
         AskError::Busy => Status::resource_exhausted("as many questions to nodes are open as may be"),
     }
+}
+
+/// An upstream that nobody knows; `known` are those that somebody does.
+#[must_use]
+pub fn unknown_upstream<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Status {
+    let close = closest(name, known.clone()).map(|close| format!("; did you mean `{close}`?"));
+    let listed = || {
+        let known: Vec<_> = known.clone().collect();
+        if known.is_empty() {
+            "; there are none".to_owned()
+        } else {
+            format!("; there are: {}", known.join(", "))
+        }
+    };
+    Status::not_found(format!("no upstream is named `{name}`{}", close.unwrap_or_else(listed)))
 }
 
 /// Answers that end before their end.

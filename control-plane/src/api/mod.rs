@@ -1,10 +1,13 @@
-//! The gRPC door: one file for each service, [`decode`] and [`encode`] between messages and plain values,
-//! [`errors`] between failures and status codes, [`paging`] for lists.
+//! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
+//! [`answers`] of nodes, [`errors`] between failures and status codes, [`paging`] for lists.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
 
+mod admin;
+mod answers;
 mod config;
+mod counts;
 mod decode;
 mod encode;
 pub mod errors;
@@ -14,13 +17,15 @@ mod paging;
 mod status;
 
 use crate::{fleet::Hub, status::Board, store::Store};
+use admin::Admin;
 use config::Config;
 use inspect::Inspect;
 use node::Nodes;
 use o1_process::Tasks;
 use o1_proto::wire::{
-    DESCRIPTORS, config_service_server::ConfigServiceServer, inspect_service_server::InspectServiceServer,
-    node_service_server::NodeServiceServer, status_service_server::StatusServiceServer,
+    DESCRIPTORS, admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer,
+    inspect_service_server::InspectServiceServer, node_service_server::NodeServiceServer,
+    status_service_server::StatusServiceServer,
 };
 use status::Statuses;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -61,12 +66,16 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     health.set_serving::<StatusServiceServer<Statuses>>().await;
     health.set_serving::<ConfigServiceServer<Config>>().await;
     health.set_serving::<InspectServiceServer<Inspect>>().await;
+    health.set_serving::<AdminServiceServer<Admin>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors come out of the build");
     let inspect = InspectServiceServer::new(Inspect::new(context.hub.clone(), stop.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let admin = AdminServiceServer::new(Admin::new(context.hub.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.tasks))
@@ -96,6 +105,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
         .add_service(statuses)
         .add_service(config)
         .add_service(inspect)
+        .add_service(admin)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             stopped(stop, health),
@@ -111,4 +121,5 @@ async fn stopped(stop: CancellationToken, health: HealthReporter) {
     health.set_not_serving::<StatusServiceServer<Statuses>>().await;
     health.set_not_serving::<ConfigServiceServer<Config>>().await;
     health.set_not_serving::<InspectServiceServer<Inspect>>().await;
+    health.set_not_serving::<AdminServiceServer<Admin>>().await;
 }

@@ -2,8 +2,8 @@
 //! moments, and the hands that carry out what the registry decides.
 
 use super::{
-    Event, Hello, HelloError, Lost, Message, NodeRecord, NodeState, NodeUid, Out, Outbox, Outcome, Parts,
-    Question, Records, Registry, SealKey, StreamId, queries::Queries,
+    Event, Hello, HelloError, Lost, Message, Node, NodeRecord, NodeState, NodeUid, Out, Outbox, Outcome,
+    Parts, Question, Records, Registry, SealKey, StreamId, queries::Queries,
 };
 use crate::{
     clock::Now,
@@ -194,6 +194,21 @@ impl Hub {
             Some(only) if !known.iter().any(|id| id == only) => Err(AskError::NoNode(known)),
             _ => Err(AskError::NotConnected),
         }
+    }
+
+    /// The ids of the nodes that should be there and cannot be asked, sorted: all of them, or the ones of this id.
+    #[must_use]
+    pub fn away(&self, only: Option<&str>, now: Now) -> Vec<String> {
+        let fleet = self.lock();
+        let is_away = |node: &&Node| match node.state(now.instant) {
+            NodeState::Unreachable | NodeState::DuplicateIdentity => true,
+            NodeState::Connected | NodeState::Draining => node.session.is_none(),
+            NodeState::Left => false,
+        };
+        let nodes = fleet.registry.remembered().filter(is_away).map(|node| &node.identity.node_id);
+        let mut ids: Vec<_> = nodes.filter(|id| only.is_none_or(|only| only == *id)).cloned().collect();
+        ids.sort();
+        ids
     }
 
     /// Asks every connected node, or the one of this id.

@@ -127,6 +127,11 @@ impl Registry {
         self.nodes.values().filter(move |node| !node.is_awaited(now))
     }
 
+    /// Every node that is remembered, also those of which this process can say nothing yet.
+    pub fn remembered(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
     /// The node of this uid.
     #[must_use]
     pub fn node(&self, uid: NodeUid) -> Option<&Node> {

@@ -2,25 +2,25 @@
 
 use std::{collections::BTreeMap, iter, time::Duration};
 
-/// Times by bucket, not cumulative. Empty, or one count more than bounds.
+/// Values (times are in microseconds) by bucket, not cumulative. Empty, or one count more than bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Histogram {
-    /// Upper bounds, microseconds, ascending.
-    pub bounds_us: Vec<u64>,
+    /// Upper bounds, ascending.
+    pub bounds: Vec<u64>,
     /// One for each bound, and a last one for what was above all of them.
     pub counts: Vec<u64>,
-    /// Sum of the times, microseconds.
-    pub sum_us: u64,
+    /// Sum of the values.
+    pub sum: u64,
 }
 
 impl Histogram {
     /// Whether the parts fit together.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
-        let empty = self.bounds_us.is_empty() && self.counts.is_empty();
+        let empty = self.bounds.is_empty() && self.counts.is_empty();
         empty
-            || (self.counts.len() == self.bounds_us.len() + 1
-                && self.bounds_us.is_sorted_by(|lower, upper| lower < upper))
+            || (self.counts.len() == self.bounds.len() + 1
+                && self.bounds.is_sorted_by(|lower, upper| lower < upper))
     }
 }
 
@@ -34,9 +34,9 @@ pub struct Merged {
 impl Merged {
     /// Adds what `later` counts and `earlier`, of the same series, did not yet.
     pub fn add_gain(&mut self, earlier: &Histogram, later: &Histogram) {
-        let same = earlier.bounds_us == later.bounds_us;
+        let same = earlier.bounds == later.bounds;
         let before = |index| if same { earlier.counts.get(index).copied().unwrap_or(0) } else { 0 };
-        let sums = self.counts_mut(&later.bounds_us, later.counts.len());
+        let sums = self.counts_mut(&later.bounds, later.counts.len());
         for (index, (sum, now)) in sums.iter_mut().zip(&later.counts).enumerate() {
             *sum += now.saturating_sub(before(index));
         }
@@ -50,10 +50,10 @@ impl Merged {
         }
     }
 
-    fn counts_mut(&mut self, bounds_us: &[u64], len: usize) -> &mut [u64] {
-        let known = self.sums.iter().position(|sum| sum.bounds_us == bounds_us);
+    fn counts_mut(&mut self, bounds: &[u64], len: usize) -> &mut [u64] {
+        let known = self.sums.iter().position(|sum| sum.bounds == bounds);
         let index = known.unwrap_or_else(|| {
-            self.sums.push(Histogram { bounds_us: bounds_us.to_vec(), counts: vec![0; len], sum_us: 0 });
+            self.sums.push(Histogram { bounds: bounds.to_vec(), counts: vec![0; len], sum: 0 });
             self.sums.len() - 1
         });
         &mut self.sums[index].counts
@@ -93,10 +93,10 @@ impl Merged {
     /// width: all that is known is its lower bound.
     fn spans(&self) -> BTreeMap<(u64, u64), u64> {
         let mut spans = BTreeMap::new();
-        for Histogram { bounds_us, counts, .. } in &self.sums {
-            let last = bounds_us.last().copied().unwrap_or(0);
-            let lowers = iter::once(0).chain(bounds_us.iter().copied());
-            let uppers = bounds_us.iter().copied().chain(iter::once(last));
+        for Histogram { bounds, counts, .. } in &self.sums {
+            let last = bounds.last().copied().unwrap_or(0);
+            let lowers = iter::once(0).chain(bounds.iter().copied());
+            let uppers = bounds.iter().copied().chain(iter::once(last));
             for (span, count) in lowers.zip(uppers).zip(counts).filter(|(_, count)| **count > 0) {
                 *spans.entry(span).or_default() += count;
             }
@@ -131,8 +131,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn histogram(bounds_us: &[u64], counts: &[u64]) -> Histogram {
-        Histogram { bounds_us: bounds_us.to_vec(), counts: counts.to_vec(), sum_us: 0 }
+    fn histogram(bounds: &[u64], counts: &[u64]) -> Histogram {
+        Histogram { bounds: bounds.to_vec(), counts: counts.to_vec(), sum: 0 }
     }
 
     fn quantile(histograms: &[Histogram], part: f64) -> Option<u64> {

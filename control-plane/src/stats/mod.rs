@@ -12,6 +12,9 @@ mod sample;
 mod window;
 
 pub use histogram::Histogram;
-pub use ledger::{Latest, Ledger, ReportError, UpstreamLedger};
-pub use sample::{Counters, Reachability, Report, Sample};
+pub use ledger::{Latest, Ledger, ReportError, Totals, UpstreamLedger};
+pub use sample::{
+    BatchCounters, Batches, CacheCounters, Cached, Counters, Endpoint, EndpointCounters, Evictions, LookUps,
+    Reachability, Report, Sample, Skips,
+};
 pub use window::Rates;

@@ -28,6 +28,8 @@ pub struct Rates {
     pub p50: Option<Duration>,
     /// 99 of 100 answers came within this.
     pub p99: Option<Duration>,
+    /// 0 to 1 of the look-ups in the cache that an entry answered; `None`: none were made.
+    pub hit_ratio: Option<f64>,
 }
 
 /// The reports of the last half minute about one upstream.
@@ -44,6 +46,8 @@ struct Point {
     at: Instant,
     requests: u64,
     errors: u64,
+    look_ups: u64,
+    hits: u64,
 }
 
 impl Window {
@@ -53,7 +57,9 @@ impl Window {
         while points.len() >= MAX_POINTS || points.front().is_some_and(|point| is_past(point.at, at)) {
             points.pop_front();
         }
-        points.push_back(Point { at, requests: sample.counters.requests, errors: sample.counters.errors });
+        let (look_ups, hits) = sample.looked_up();
+        let (requests, errors) = (sample.counters.requests, sample.counters.errors);
+        points.push_back(Point { at, requests, errors, look_ups, hits });
         while self.slots.front().is_some_and(|slot| is_past(slot.0, at)) {
             self.slots.pop_front();
         }
@@ -82,6 +88,7 @@ impl Window {
     pub fn rates(&self, now: Instant) -> Option<Rates> {
         let (mut window, mut per_second) = (Duration::ZERO, 0.0);
         let (mut requests, mut errors) = (0_u64, 0_u64);
+        let (mut look_ups, mut hits) = (0_u64, 0_u64);
         for points in self.points.values() {
             let first = points.iter().find(|point| !is_past(point.at, now));
             let (Some(first), Some(last)) = (first, points.back()) else { continue };
@@ -92,6 +99,8 @@ impl Window {
             let gained = last.requests.saturating_sub(first.requests);
             requests += gained;
             errors += last.errors.saturating_sub(first.errors);
+            look_ups += last.look_ups.saturating_sub(first.look_ups);
+            hits += last.hits.saturating_sub(first.hits);
             per_second += ratio(gained, 1) / span.as_secs_f64();
             window = window.max(span);
         }
@@ -106,6 +115,7 @@ impl Window {
             error_ratio: (requests > 0).then(|| ratio(errors, requests)),
             p50: times.quantile(0.50),
             p99: times.quantile(0.99),
+            hit_ratio: (look_ups > 0).then(|| ratio(hits, look_ups)),
         })
     }
 }

@@ -123,12 +123,15 @@ fn upstreams(registry: &Registry, ledger: &Ledger, now: Now) -> Vec<UpstreamStat
         registry.nodes(now.instant).filter(is_there).map(|node| node.identity.uid).collect();
     let row = |configured: &model::Upstream| {
         let known = ledger.upstream(&configured.name);
-        let latest = known.into_iter().flat_map(UpstreamLedger::latest);
-        let said: Vec<&Sample> =
-            latest.filter(|(uid, _)| there.binary_search(uid).is_ok()).map(|(_, sample)| sample).collect();
+        let said: Vec<&Sample> = known
+            .into_iter()
+            .flat_map(UpstreamLedger::latest)
+            .filter(|(uid, _)| there.binary_search(uid).is_ok())
+            .map(|(_, sample)| sample)
+            .collect();
         let totals = known.map(UpstreamLedger::totals).unwrap_or_default();
         let rates = known.and_then(|upstream| upstream.rates(now.instant));
-        upstream::row(configured, &said, there.len(), totals, rates)
+        upstream::row(configured, &said, there.len(), &totals, rates)
     };
     target.fleet.upstreams.iter().map(row).collect()
 }

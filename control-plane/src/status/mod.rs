@@ -12,6 +12,6 @@ pub mod upstream;
 
 pub use board::Board;
 pub use picture::{
-    ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, RatesView, Source, UpstreamState,
-    UpstreamStatus,
+    ConfigTarget, ControlPlane, EndpointStatus, FleetStatus, NodeCounts, NodeStatus, RatesView, Source,
+    TierStatus, UpstreamState, UpstreamStatus,
 };

@@ -4,9 +4,9 @@ use super::time::{rfc3339, rfc3339_opt, seconds_opt};
 use crate::{
     config::Version,
     fleet::{Identity, NodeState, Rejection, SyncState},
-    stats::{Counters, Rates, Sample},
+    stats::{BatchCounters, CacheCounters, Counters, EndpointCounters, Rates, Sample},
 };
-use o1_proto::problem::Problem;
+use o1_proto::{model::Tier, problem::Problem};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 use std::time::{Duration, SystemTime};
 
@@ -124,6 +124,45 @@ pub struct UpstreamStatus {
     pub primary: String,
     /// What the backup store consists of; empty: there is none.
     pub backup: String,
+    /// What the cache did, one for each tier.
+    pub cache: Vec<TierStatus>,
+    /// What connected nodes send to, by label.
+    pub endpoints: Vec<EndpointStatus>,
+    /// What was sent for many callers at once.
+    pub batches: BatchCounters,
+}
+
+/// One tier of the cache for one upstream over all nodes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct TierStatus {
+    /// Which.
+    #[serde(serialize_with = "word")]
+    pub tier: Tier,
+    /// Everything that was counted.
+    #[serde(flatten)]
+    pub counters: CacheCounters,
+    /// On connected nodes.
+    pub entries: u64,
+    /// On connected nodes.
+    pub bytes: u64,
+}
+
+/// One endpoint of an upstream over all nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointStatus {
+    /// Its label.
+    pub endpoint: String,
+    /// Everything that was counted.
+    #[serde(flatten)]
+    pub counters: EndpointCounters,
+    /// On connected nodes.
+    pub in_flight: u64,
+    /// For a place, on connected nodes.
+    pub waiting: u64,
+    /// Connected nodes that have it.
+    pub nodes: u32,
+    /// Of these, the ones that leave it out.
+    pub nodes_ejecting: u32,
 }
 
 /// What the nodes make of an upstream together.
@@ -185,6 +224,11 @@ pub struct NodeStatus {
     pub upstreams: Vec<Sample>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it like this")]
+fn word<S: Serializer>(tier: &Tier, serializer: S) -> Result<S::Ok, S::Error> {
+    tier.word().serialize(serializer)
+}
+
 fn problems<S: Serializer>(problems: &[Problem], serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Row<'a> {
@@ -213,10 +257,12 @@ fn rates<S: Serializer>(rates: &Rates, serializer: S) -> Result<S::Ok, S::Error>
         p50_seconds: Option<Duration>,
         #[serde(serialize_with = "seconds_opt")]
         p99_seconds: Option<Duration>,
+        hit_ratio: Option<f64>,
     }
-    let Rates { window, requests_per_second, error_ratio, p50, p99 } = *rates;
+    let Rates { window, requests_per_second, error_ratio, p50, p99, hit_ratio } = *rates;
     let window_seconds = window.as_secs_f64();
-    Row { window_seconds, requests_per_second, error_ratio, p50_seconds: p50, p99_seconds: p99 }
+    let (p50_seconds, p99_seconds) = (p50, p99);
+    Row { window_seconds, requests_per_second, error_ratio, p50_seconds, p99_seconds, hit_ratio }
         .serialize(serializer)
 }
 

@@ -1,10 +1,13 @@
 //! How a row about an upstream comes about. Pure.
 
-use super::{UpstreamState, UpstreamStatus, picture::RatesView};
-use crate::stats::{Counters, Rates, Reachability, Sample};
+use super::{EndpointStatus, TierStatus, UpstreamState, UpstreamStatus, picture::RatesView};
+use crate::stats::{EndpointCounters, Rates, Reachability, Sample, Totals};
 use http::Uri;
-use o1_proto::model::{Backup, Endpoint, EndpointKind, Upstream};
-use std::{collections::BTreeSet, time::SystemTime};
+use o1_proto::model::{Backup, Endpoint, EndpointKind, Tier, Upstream};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 /// Different errors that are shown of one upstream.
 const MAX_ERRORS: usize = 10;
@@ -18,7 +21,7 @@ pub fn row(
     upstream: &Upstream,
     said: &[&Sample],
     nodes: usize,
-    totals: Counters,
+    totals: &Totals,
     rates: Option<Rates>,
 ) -> UpstreamStatus {
     let of = |wanted: Reachability| -> Vec<&Sample> {
@@ -41,7 +44,7 @@ pub fn row(
         nodes_unknown: count(nodes.saturating_sub(reachable.len() + unreachable.len())),
         since: since(&reachable, &unreachable),
         errors: errors.into_iter().take(MAX_ERRORS).map(str::to_owned).collect(),
-        totals,
+        totals: totals.counters,
         active_requests: samples().map(|sample| sample.active_requests).sum(),
         rates: rates.map(|rates| RatesView { rates }),
         legacy: samples().any(|sample| sample.legacy),
@@ -53,7 +56,40 @@ pub fn row(
             Some(Backup::Snapshot) => "snapshot".to_owned(),
             Some(Backup::Endpoints(endpoints)) => store(endpoints),
         },
+        cache: Tier::ALL.map(|one| tier(one, said, totals)).to_vec(),
+        endpoints: endpoints(said, &totals.endpoints),
+        batches: totals.batches,
     }
+}
+
+fn tier(tier: Tier, said: &[&Sample], totals: &Totals) -> TierStatus {
+    let there = || said.iter().map(|sample| &sample.cache[tier.at()]);
+    TierStatus {
+        tier,
+        counters: totals.cache[tier.at()],
+        entries: there().map(|one| one.entries).sum(),
+        bytes: there().map(|one| one.bytes).sum(),
+    }
+}
+
+/// Those that a connected node has in its configuration.
+fn endpoints(said: &[&Sample], totals: &BTreeMap<String, EndpointCounters>) -> Vec<EndpointStatus> {
+    let mut rows: BTreeMap<&str, EndpointStatus> = BTreeMap::new();
+    for (label, one) in said.iter().flat_map(|sample| &sample.endpoints).filter(|(_, one)| !one.gone) {
+        let row = rows.entry(label).or_insert_with(|| EndpointStatus {
+            endpoint: label.clone(),
+            counters: totals.get(label).copied().unwrap_or_default(),
+            in_flight: 0,
+            waiting: 0,
+            nodes: 0,
+            nodes_ejecting: 0,
+        });
+        row.in_flight += one.in_flight;
+        row.waiting += one.waiting;
+        row.nodes += 1;
+        row.nodes_ejecting += u32::from(one.ejected);
+    }
+    rows.into_values().collect()
 }
 
 /// The state began when the last node joined the others in it; a divided one when the first node left them.
@@ -104,7 +140,7 @@ fn count(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Histogram;
+    use crate::stats::{self, Batches, Counters, EndpointCounters, Histogram, LookUps};
     use std::{
         collections::BTreeMap,
         time::{Duration, UNIX_EPOCH},
@@ -140,6 +176,9 @@ mod tests {
             legacy: false,
             modern: true,
             tools: Some(u32::try_from(since).unwrap()),
+            cache: Default::default(),
+            endpoints: BTreeMap::new(),
+            batches: Batches::default(),
         }
     }
 
@@ -148,7 +187,7 @@ mod tests {
     }
 
     fn picture(said: &[&Sample], nodes: usize) -> UpstreamStatus {
-        row(&upstream(vec![http("http://127.0.0.1:1/mcp")], None), said, nodes, Counters::default(), None)
+        row(&upstream(vec![http("http://127.0.0.1:1/mcp")], None), said, nodes, &Totals::default(), None)
     }
 
     #[test]
@@ -185,6 +224,36 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_of_everybody_and_what_is_there_of_those_who_say_so_now() {
+        let mut said = [sample(Reachability::Reachable, 1, ""), sample(Reachability::Reachable, 1, "")];
+        let endpoint =
+            |in_flight, ejected, gone| stats::Endpoint { in_flight, ejected, gone, ..Default::default() };
+        for (one, entries) in said.iter_mut().zip([3, 4]) {
+            (one.cache[Tier::Tools.at()].entries, one.cache[Tier::Tools.at()].bytes) =
+                (entries, 10 * entries);
+            one.endpoints.insert("both".to_owned(), endpoint(entries, entries == 4, false));
+            one.endpoints.insert("old".to_owned(), endpoint(1, true, true));
+        }
+        said[1].endpoints.insert("new".to_owned(), endpoint(0, false, false));
+        let mut totals = Totals::default();
+        totals.cache[Tier::Tools.at()].look_ups = LookUps { hits: 99, ..LookUps::default() };
+        for label in ["both", "old", "older"] {
+            totals.endpoints.insert(label.to_owned(), EndpointCounters { picks: 50, ..Default::default() });
+        }
+        let upstream = upstream(vec![http("http://127.0.0.1:1/mcp")], None);
+        let found = row(&upstream, &[&said[0], &said[1]], 2, &totals, None);
+        let tiers: Vec<_> = found.cache.iter().map(|one| (one.tier, one.counters.look_ups.hits)).collect();
+        assert_eq!(tiers, [(Tier::Tools, 99), (Tier::Resources, 0), (Tier::Catalogue, 0)]);
+        assert_eq!((found.cache[0].entries, found.cache[0].bytes), (7, 70));
+        let endpoints: Vec<_> = found
+            .endpoints
+            .iter()
+            .map(|one| (&*one.endpoint, one.counters.picks, one.in_flight, one.nodes, one.nodes_ejecting))
+            .collect();
+        assert_eq!(endpoints, [("both", 50, 7, 2, 1), ("new", 0, 0, 1, 0)]);
+    }
+
+    #[test]
     fn a_store_is_described_in_one_line_without_secrets() {
         let stdio = |command: &[&str]| Endpoint {
             kind: EndpointKind::Stdio {
@@ -214,7 +283,7 @@ mod tests {
         ];
         for (backup, expected) in backups {
             let upstream = upstream(vec![http("http://a/")], backup);
-            assert_eq!(row(&upstream, &[], 0, Counters::default(), None).backup, expected);
+            assert_eq!(row(&upstream, &[], 0, &Totals::default(), None).backup, expected);
         }
     }
 }

@@ -7,5 +7,6 @@ mod harness;
 mod inspecting;
 mod nodes;
 mod process;
+mod purging;
 mod services;
 mod watching;

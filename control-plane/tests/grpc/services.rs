@@ -10,7 +10,8 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
+    "o1.control.v1.AdminService",
     "o1.control.v1.ConfigService",
     "o1.control.v1.InspectService",
     "o1.control.v1.NodeService",

@@ -4,8 +4,9 @@ use crate::harness::*;
 use o1_proto::{
     convert,
     wire::{
-        self, FleetStatus, Reachability, ReportStatsRequest, UpstreamState, UpstreamStats,
-        WatchStatusRequest, WatchStatusResponse, node_service_client::NodeServiceClient,
+        self, BatchStats, CacheEvictions, CacheStats, EndpointStats, FleetStatus, Reachability,
+        ReportStatsRequest, UpstreamState, UpstreamStats, WatchStatusRequest, WatchStatusResponse,
+        node_service_client::NodeServiceClient,
     },
 };
 use tokio::time::{Duration, Instant, timeout};
@@ -165,4 +166,102 @@ async fn a_node_that_falls_silent_is_unreachable_when_its_lease_is_over() {
     let seen = plane.sees(1, |node| node.state() == wire::NodeState::Unreachable).await;
     assert_eq!(seen.sync(), wire::SyncState::Synced, "its last sync state is shown beside");
     assert_eq!(plane.status().await.nodes.unwrap().unreachable, 1);
+}
+
+/// A report about the resources tier and one endpoint; what is there is told apart by node.
+fn cached(uid: u8, seq: u64, hits: u64, misses: u64) -> ReportStatsRequest {
+    let mut request = report(uid, seq, misses);
+    let weather = &mut request.upstreams[0];
+    weather.cache = vec![CacheStats {
+        tier: wire::Tier::Resources.into(),
+        hits,
+        misses,
+        stored: misses,
+        evictions: Some(CacheEvictions { capacity: misses - 1, ..Default::default() }),
+        entries: 1,
+        bytes: u64::from(uid) * 100,
+        ..Default::default()
+    }];
+    weather.endpoints = vec![EndpointStats {
+        endpoint: "http://127.0.0.1:3101/mcp".to_owned(),
+        picks: misses,
+        in_flight: u64::from(uid),
+        ejected: uid == 2,
+        ..Default::default()
+    }];
+    weather.batches = Some(BatchStats {
+        sizes: vec![misses, 0],
+        size_bounds: vec![1],
+        size_sum: 2 * misses,
+        wait_sum_us: 1_500,
+        ..Default::default()
+    });
+    request
+}
+
+#[tokio::test]
+async fn caches_endpoints_and_batches_of_all_nodes_are_one_row() {
+    let plane = Plane::with(&document(3101)).await;
+    let target = plane.target().await.unwrap();
+    let mut nodes = vec![
+        Node::join(plane.listen, running(1, &target)).await.0,
+        Node::join(plane.listen, running(2, &target)).await.0,
+    ];
+    let mut client = NodeServiceClient::new(plane.channel().await);
+    send(&mut client, cached(1, 1, 0, 10)).await;
+    send(&mut client, cached(2, 1, 5, 4)).await;
+    let first = plane.status().await.upstreams[0].clone();
+    assert_eq!(first.rates, None);
+    send(&mut client, cached(1, 2, 30, 20)).await;
+    send(&mut client, cached(1, 2, 30, 20)).await;
+    let upstream = plane.status().await.upstreams[0].clone();
+    let tiers: Vec<_> = upstream.cache.iter().map(CacheStats::tier).collect();
+    assert_eq!(tiers, [wire::Tier::Tools, wire::Tier::Resources, wire::Tier::Catalogue]);
+    let resources = upstream.cache[1];
+    assert_eq!((resources.hits, resources.misses, resources.stored), (35, 24, 24));
+    assert_eq!(resources.evictions.unwrap().capacity, 19 + 3);
+    assert_eq!((resources.entries, resources.bytes), (2, 300));
+    assert_eq!(upstream.rates.unwrap().hit_ratio, Some(0.75), "30 of 40 since the first report");
+    let [endpoint] = &upstream.endpoints[..] else { panic!("{:?}", upstream.endpoints) };
+    assert_eq!((endpoint.picks, endpoint.in_flight), (24, 3));
+    assert_eq!((endpoint.nodes, endpoint.nodes_ejecting), (2, 1));
+    let batches = upstream.batches.unwrap();
+    assert_eq!((batches.batches, batches.callers), (24, 48));
+    assert_eq!(convert::duration(batches.waited.as_ref()), Some(Duration::from_millis(3)));
+    // As each node has it.
+    let seen = plane.sees(1, |node| !node.upstreams.is_empty()).await;
+    assert_eq!(seen.upstreams[0].cache[1], cached(1, 2, 30, 20).upstreams[0].cache[0].clone().filled());
+    assert_eq!(seen.upstreams[0].endpoints, cached(1, 2, 30, 20).upstreams[0].endpoints);
+    assert_eq!(seen.upstreams[0].batches, cached(1, 2, 30, 20).upstreams[0].batches);
+    let page: serde_json::Value =
+        serde_json::from_str(plane.get("/status").await.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let shown = &page["fleet"]["upstreams"][0];
+    assert_eq!((&shown["cache"][1]["tier"], &shown["cache"][1]["hits"]), (&"resources".into(), &35.into()));
+    assert_eq!(shown["cache"][1]["evictions"]["capacity"], 22);
+    assert_eq!((&shown["endpoints"][0]["picks"], &shown["batches"]["callers"]), (&24.into(), &48.into()));
+    // A node that went away takes along what it holds, not what it counted.
+    let gone = nodes.pop().unwrap();
+    gone.say(wire::sync_request::Msg::Goodbye(wire::Goodbye {
+        reason: wire::GoodbyeReason::Shutdown.into(),
+        ..Default::default()
+    }))
+    .await;
+    let left = eventually(async || {
+        let upstream = plane.status().await.upstreams[0].clone();
+        if upstream.cache[1].entries == 1 { Ok(upstream) } else { Err(format!("{upstream:?}")) }
+    })
+    .await;
+    assert_eq!((left.cache[1].hits, left.cache[1].bytes, left.endpoints[0].in_flight), (35, 100, 1));
+}
+
+/// With the parts that are absent when nothing is in them.
+trait Filled {
+    fn filled(self) -> Self;
+}
+
+impl Filled for CacheStats {
+    fn filled(self) -> Self {
+        let (skipped, evictions) = (self.skipped.unwrap_or_default(), self.evictions.unwrap_or_default());
+        Self { skipped: Some(skipped), evictions: Some(evictions), ..self }
+    }
 }

@@ -2,11 +2,14 @@
 
 use crate::{
     context::Context,
-    control::{self, AppliedVersion, LocalProblem, NodeStats, NotAnswered, Reachability, UpstreamStats},
+    control::{
+        self, AppliedVersion, EndpointStats, LocalProblem, NodeStats, NotAnswered, Reachability,
+        UpstreamStats,
+    },
     current,
     inventory::Inventory,
     logs::{Log, Logs},
-    metrics::{LATENCY_BOUNDS_US, Metrics, Sample},
+    metrics::{self, LATENCY_BOUNDS_US, Metrics, Sample},
     path::Path,
     plan::{Endpoint, Plan, Upstream, Version},
     principal::{Access, Policy},
@@ -117,11 +120,11 @@ impl control::Node for Node {
     fn stats(&self) -> NodeStats {
         let plan = self.reader.plan();
         let samples = self.metrics.samples();
-        let served = samples.into_iter().filter(|(name, _)| plan.upstream(name).is_some());
+        let served = samples.into_iter().filter_map(|(name, one)| Some((plan.upstream(&name)?, one)));
         NodeStats {
             sessions: u64::try_from(self.metrics.sessions.load(Ordering::Relaxed)).unwrap_or(0),
             resident_bytes: resident_bytes(),
-            upstreams: served.map(|(name, sample)| upstream_stats(name, sample)).collect(),
+            upstreams: served.map(|(upstream, sample)| upstream_stats(upstream, sample)).collect(),
         }
     }
 
@@ -208,9 +211,11 @@ fn exposed(listen: SocketAddr, auth: &Policy) -> Option<LocalProblem> {
     })
 }
 
-fn upstream_stats(upstream: String, sample: Sample) -> UpstreamStats {
+fn upstream_stats(upstream: &Upstream, sample: Sample) -> UpstreamStats {
+    let labels = metrics::labels(upstream);
+    let endpoint = |(endpoint, sample)| EndpointStats { gone: !labels.contains(&endpoint), endpoint, sample };
     UpstreamStats {
-        upstream,
+        upstream: upstream.name.clone(),
         requests: sample.requests,
         errors: sample.errors,
         timeouts: sample.timeouts,
@@ -231,6 +236,9 @@ fn upstream_stats(upstream: String, sample: Sample) -> UpstreamStats {
         legacy: sample.legacy,
         modern: sample.modern,
         tools: sample.tools,
+        cache: sample.cache,
+        batches: sample.batches,
+        endpoints: sample.endpoints.into_iter().map(endpoint).collect(),
     }
 }
 

@@ -23,7 +23,7 @@ mod stats;
 mod stream;
 
 pub use link::{Applied, Link, LinkStatus, RefusedVersion};
-pub use stats::{NodeStats, Reachability, UpstreamStats};
+pub use stats::{EndpointStats, NodeStats, Reachability, UpstreamStats};
 
 use crate::seal;
 use crate::{

@@ -1,10 +1,11 @@
-//! Questions of the control plane, answered beside everything else: a few at a time, in parts, each until its
+//! Questions and orders of the control plane, answered beside everything else: a few at a time, in parts, each until its
 //! time is over or nobody wants the answer any more. All of them end with the connection.
 
 use super::{Node, NotAnswered};
 use crate::{
     inventory::{Inventory, Source, State, Tool},
     logs::Line,
+    purge::{Order, Purged},
 };
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -12,10 +13,12 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use o1_proto::{
-    convert::{duration, from_system_time},
+    convert::{duration, from_system_time, tier},
+    model,
     wire::{
-        InspectedSource, InspectedTool, LogLine, LogsPart, LogsQuery, Query, QueryAnswer, QueryFailure,
-        QueryFailureReason, ToolState, ToolsPart, ToolsQuery, query::Ask, query_answer::Part,
+        InspectedSource, InspectedTool, LogLine, LogsPart, LogsQuery, PurgePart, PurgeQuery, Query,
+        QueryAnswer, QueryFailure, QueryFailureReason, ToolState, ToolsPart, ToolsQuery, query::Ask,
+        query_answer::Part,
     },
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -93,6 +96,7 @@ impl Answer {
         let done = match ask {
             Some(Ask::Tools(query)) => self.tools(query, node.as_ref()).await,
             Some(Ask::Logs(query)) => self.logs(query, node.as_ref()).await,
+            Some(Ask::Purge(query)) => self.purge(query, node.as_ref()).await,
             Some(Ask::Cancel(_)) | None => Err(NotAnswered::Unsupported),
         };
         if let Err(why) = done {
@@ -143,6 +147,18 @@ impl Answer {
         if !said {
             self.follow(next).await;
         }
+        Ok(())
+    }
+
+    async fn purge(&self, query: PurgeQuery, node: &dyn Node) -> Result<(), NotAnswered> {
+        // What a later contract calls a tier is not every tier.
+        let tier = tier(query.tier).map_err(|_| NotAnswered::Unsupported)?;
+        let order = Order { upstream: Some(query.upstream).filter(|name| !name.is_empty()), tier };
+        let named = (order.upstream.clone(), order.tier.map(model::Tier::word));
+        let Purged { entries, bytes } = node.purge(order).await?;
+        let (upstream, tier) = (named.0.as_deref().unwrap_or("all"), named.1.unwrap_or("all"));
+        tracing::info!(upstream, tier, entries, bytes, "purged the cache, as an operator asked");
+        self.say(Part::Purged(PurgePart { entries, bytes }), true).await;
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! Counters on their way up: absolute values, so that a report that is lost, late or sent twice does no harm.
 
 use super::{Node, stream};
+use crate::metrics::{BatchSample, CacheSample, Cause, EndpointSample, SIZE_BOUNDS, Skip, WAIT_BOUNDS_US};
 use o1_proto::{
-    convert::from_system_time,
+    convert::{from_system_time, from_tier},
+    model::Tier,
     wire::{self, NodeIdentity, ReportStatsRequest, node_service_client::NodeServiceClient},
 };
 use std::{
@@ -65,6 +67,23 @@ pub struct UpstreamStats {
     pub modern: bool,
     /// Tools in its last complete list; `None`: never listed.
     pub tools: Option<u32>,
+    /// What the cache did for it, in the order of [`Tier::ALL`].
+    pub cache: [CacheSample; Tier::ALL.len()],
+    /// What was sent for many callers at once.
+    pub batches: BatchSample,
+    /// Each endpoint it ever had, by label.
+    pub endpoints: Vec<EndpointStats>,
+}
+
+/// What one endpoint of an upstream did on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// See [`crate::metrics::labels`].
+    pub endpoint: String,
+    /// Its numbers.
+    pub sample: EndpointSample,
+    /// The running configuration names it no more.
+    pub gone: bool,
 }
 
 /// Whether an upstream answers.
@@ -167,5 +186,66 @@ fn encode_upstream(stats: UpstreamStats) -> wire::UpstreamStats {
         legacy: stats.legacy,
         modern: stats.modern,
         tools: stats.tools,
+        cache: Tier::ALL.into_iter().zip(stats.cache).map(|(tier, one)| encode_cache(tier, one)).collect(),
+        endpoints: stats.endpoints.into_iter().map(encode_endpoint).collect(),
+        batches: Some(encode_batches(stats.batches)),
+    }
+}
+
+fn encode_cache(tier: Tier, stats: CacheSample) -> wire::CacheStats {
+    let skipped = |why: Skip| stats.skipped[why as usize];
+    let left = |cause: Cause| stats.left[cause as usize];
+    wire::CacheStats {
+        tier: from_tier(Some(tier)),
+        hits: stats.hits,
+        stale: stats.stale,
+        misses: stats.misses,
+        coalesced: stats.coalesced,
+        stored: stats.stored,
+        skipped: Some(wire::CacheSkips {
+            no_life: skipped(Skip::NoLife),
+            error: skipped(Skip::Error),
+            not_complete: skipped(Skip::NotComplete),
+            too_large: skipped(Skip::TooLarge),
+            overtaken: skipped(Skip::Overtaken),
+        }),
+        evictions: Some(wire::CacheEvictions {
+            expired: left(Cause::Expired),
+            capacity: left(Cause::Capacity),
+            invalidated: left(Cause::Invalidated),
+            purged: left(Cause::Purged),
+            replaced: left(Cause::Replaced),
+            configuration: left(Cause::Configuration),
+        }),
+        entries: stats.entries,
+        bytes: stats.bytes,
+    }
+}
+
+fn encode_endpoint(stats: EndpointStats) -> wire::EndpointStats {
+    let EndpointStats { endpoint, sample, gone } = stats;
+    let EndpointSample { picks, in_flight, ejections, ejected, retries, queued, waiting, refused } = sample;
+    wire::EndpointStats {
+        endpoint,
+        picks,
+        in_flight,
+        ejections,
+        ejected,
+        retries,
+        queued,
+        waiting,
+        refused,
+        gone,
+    }
+}
+
+fn encode_batches(stats: BatchSample) -> wire::BatchStats {
+    wire::BatchStats {
+        sizes: stats.sizes.to_vec(),
+        size_bounds: SIZE_BOUNDS.to_vec(),
+        size_sum: stats.size_sum,
+        waits: stats.waits.to_vec(),
+        wait_bounds_us: WAIT_BOUNDS_US.to_vec(),
+        wait_sum_us: stats.wait_sum_us,
     }
 }

@@ -5,9 +5,11 @@ mod cache;
 mod clients;
 mod server;
 mod spread;
+mod tier;
 mod time;
 mod upstream;
 
+pub use tier::{from_tier, tier};
 pub use time::{duration, duration_or, from_duration, from_system_time, system_time};
 
 use crate::{

@@ -30,7 +30,7 @@ mod upstream;
 mod url;
 mod values;
 
-pub use self::{redact::redact, reference_page::reference_page};
+pub use self::{redact::redact, reference_page::reference_page, suggest::closest};
 
 use self::{node::At, reader::Field, report::Report};
 use crate::{model::Fleet, problem::Problem};

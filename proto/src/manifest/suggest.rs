@@ -58,7 +58,9 @@ pub(super) fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
     format!("one of {}", listed.join(", "))
 }
 
-fn closest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+/// The word that `text` was probably meant to be; `None`: none is close enough.
+#[must_use]
+pub fn closest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     if text.len() > LONGEST {
         return None;
     }

@@ -1,7 +1,10 @@
 //! Every report once, and the sums.
 
-use super::{Counters, Rates, Report, Sample, window::Window};
+use super::{
+    BatchCounters, CacheCounters, Counters, EndpointCounters, Rates, Report, Sample, window::Window,
+};
 use crate::fleet::NodeUid;
+use o1_proto::model::Tier;
 use std::{
     collections::{BTreeMap, HashSet},
     error::Error,
@@ -11,6 +14,8 @@ use tokio::time::Instant;
 
 /// The most upstreams that are known at one time, over all nodes.
 const MAX_UPSTREAMS: usize = 10_000;
+/// The most endpoints of one upstream of which ended boots are remembered.
+const MAX_ENDPOINTS: usize = 1_000;
 
 /// Why a report does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +62,47 @@ struct Last {
 #[derive(Debug, Default)]
 pub struct UpstreamLedger {
     /// What ended boots, ended series and forgotten nodes had counted.
-    closed: Counters,
-    /// The last word of each node that reports it.
-    latest: BTreeMap<NodeUid, Sample>,
+    closed: Totals,
+    latest: BTreeMap<NodeUid, Series>,
     window: Window,
+}
+
+/// The last word of a node in its present boot.
+#[derive(Debug)]
+struct Series {
+    sample: Sample,
+    /// It stands in the last report of the node. Where it does not, the node counts on from here if it comes back.
+    current: bool,
+}
+
+/// Everything that was counted of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Requests.
+    pub counters: Counters,
+    /// In the order of [`Tier::ALL`].
+    pub cache: [CacheCounters; Tier::ALL.len()],
+    /// By label.
+    pub endpoints: BTreeMap<String, EndpointCounters>,
+    /// Batches.
+    pub batches: BatchCounters,
+}
+
+impl Totals {
+    fn add(&mut self, sample: &Sample) {
+        self.counters += sample.counters;
+        for (sum, tier) in self.cache.iter_mut().zip(&sample.cache) {
+            *sum += tier.counters;
+        }
+        self.batches += sample.batches.counters();
+        for (label, endpoint) in &sample.endpoints {
+            if let Some(sum) = self.endpoints.get_mut(label) {
+                *sum += endpoint.counters;
+            } else if self.endpoints.len() < MAX_ENDPOINTS {
+                self.endpoints.insert(label.clone(), endpoint.counters);
+            }
+        }
+    }
 }
 
 /// The last report of one node.
@@ -90,9 +132,13 @@ impl Ledger {
         }
         let Report { epoch, seq, upstreams, sessions, resident_bytes } = report;
         *last = Last { epoch, seq, sessions, resident_bytes };
-        // What is no longer reported would count from the start if it came back.
+        if rebooted {
+            self.close(uid);
+        }
         let names: HashSet<&str> = upstreams.iter().map(|sample| sample.upstream.as_str()).collect();
-        self.close(uid, |name| rebooted || !names.contains(name));
+        for (_, upstream) in self.upstreams.iter_mut().filter(|(name, _)| !names.contains(name.as_str())) {
+            upstream.pause(uid);
+        }
         for sample in upstreams {
             self.follow(uid, sample, at);
         }
@@ -102,12 +148,12 @@ impl Ledger {
     /// The node is gone for good; what it counted stays in the sums.
     pub fn forget(&mut self, uid: NodeUid) {
         self.nodes.remove(&uid);
-        self.close(uid, |_| true);
+        self.close(uid);
     }
 
     /// Drops the sums of upstreams that are no longer configured, unless a node still reports them.
     pub fn keep_only(&mut self, configured: impl Fn(&str) -> bool) {
-        self.upstreams.retain(|name, upstream| configured(name) || !upstream.latest.is_empty());
+        self.upstreams.retain(|name, upstream| configured(name) || upstream.latest().next().is_some());
     }
 
     /// The last report of a node.
@@ -117,8 +163,13 @@ impl Ledger {
         Some(Latest {
             sessions: last.sessions,
             resident_bytes: last.resident_bytes,
-            upstreams: self.upstreams.values().filter_map(|upstream| upstream.latest.get(&uid)).collect(),
+            upstreams: self.upstreams.values().filter_map(|upstream| upstream.current(uid)).collect(),
         })
+    }
+
+    /// What is known of each upstream, by name.
+    pub fn upstreams(&self) -> impl Iterator<Item = (&str, &UpstreamLedger)> {
+        self.upstreams.iter().map(|(name, upstream)| (name.as_str(), upstream))
     }
 
     /// What is known of an upstream; `None`: no node ever reported it.
@@ -127,13 +178,11 @@ impl Ledger {
         self.upstreams.get(name)
     }
 
-    /// Ends the series of a node whose upstreams are `over`.
-    fn close(&mut self, uid: NodeUid, over: impl Fn(&str) -> bool) {
-        for (name, upstream) in &mut self.upstreams {
-            if over(name)
-                && let Some(sample) = upstream.latest.remove(&uid)
-            {
-                upstream.closed += sample.counters;
+    /// Ends every series of a node.
+    fn close(&mut self, uid: NodeUid) {
+        for upstream in self.upstreams.values_mut() {
+            if let Some(ended) = upstream.latest.remove(&uid) {
+                upstream.closed.add(&ended.sample);
                 upstream.window.forget(uid);
             }
         }
@@ -146,29 +195,42 @@ impl Ledger {
         }
         let upstream = self.upstreams.entry(sample.upstream.clone()).or_default();
         let mut before = upstream.latest.get(&uid);
-        if let Some(ended) = before.take_if(|before| sample.counters.restarted_since(&before.counters)) {
-            upstream.closed += ended.counters;
+        if let Some(ended) = before.take_if(|before| sample.restarted_since(&before.sample)) {
+            upstream.closed.add(&ended.sample);
             upstream.window.forget(uid);
         }
+        let before = before.filter(|before| before.current).map(|before| &before.sample);
         upstream.window.add(uid, before, &sample, at);
-        upstream.latest.insert(uid, sample);
+        upstream.latest.insert(uid, Series { sample, current: true });
     }
 }
 
 impl UpstreamLedger {
     /// The last word of each node that reports it, by uid.
     pub fn latest(&self) -> impl Iterator<Item = (NodeUid, &Sample)> {
-        self.latest.iter().map(|(uid, sample)| (*uid, sample))
+        let current = self.latest.iter().filter(|(_, series)| series.current);
+        current.map(|(uid, series)| (*uid, &series.sample))
     }
 
     /// Everything that was counted.
     #[must_use]
-    pub fn totals(&self) -> Counters {
-        let mut sum = self.closed;
-        for sample in self.latest.values() {
-            sum += sample.counters;
-        }
+    pub fn totals(&self) -> Totals {
+        let mut sum = self.closed.clone();
+        self.latest.values().for_each(|series| sum.add(&series.sample));
         sum
+    }
+
+    /// What a node reports of it; `None`: nothing any more.
+    fn current(&self, uid: NodeUid) -> Option<&Sample> {
+        self.latest.get(&uid).filter(|series| series.current).map(|series| &series.sample)
+    }
+
+    /// A node reports it no more.
+    fn pause(&mut self, uid: NodeUid) {
+        if let Some(series) = self.latest.get_mut(&uid) {
+            series.current = false;
+            self.window.forget(uid);
+        }
     }
 
     /// What happened lately, over all nodes; `None`: no node has reported twice lately.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::stats::{Histogram, Reachability};
+use crate::stats::{Batches, Endpoint, Histogram, LookUps, Reachability};
 use std::time::Duration;
 
 const A: NodeUid = NodeUid::from_bytes([1; 16]);
@@ -13,7 +13,7 @@ fn sample(upstream: &str, requests: u64, errors: u64, counts: &[u64]) -> Sample 
         active_requests: 0,
         latency: match counts {
             [] => Histogram::default(),
-            _ => Histogram { bounds_us: bounds.to_vec(), counts: counts.to_vec(), sum_us: 0 },
+            _ => Histogram { bounds: bounds.to_vec(), counts: counts.to_vec(), sum: 0 },
         },
         reachability: Reachability::Reachable,
         since: None,
@@ -21,7 +21,27 @@ fn sample(upstream: &str, requests: u64, errors: u64, counts: &[u64]) -> Sample 
         legacy: true,
         modern: false,
         tools: None,
+        cache: Default::default(),
+        endpoints: BTreeMap::new(),
+        batches: Batches::default(),
     }
+}
+
+/// One with this many look-ups in the resources tier, and attempts at one endpoint.
+fn looked(hits: u64, stale: u64, misses: u64, coalesced: u64) -> Sample {
+    let mut sample = sample("a", misses, 0, &[]);
+    let tier = &mut sample.cache[Tier::Resources.at()];
+    tier.counters.look_ups = LookUps { hits, stale, misses, coalesced, stored: misses };
+    tier.counters.evictions.expired = misses / 2;
+    (tier.entries, tier.bytes) = (misses - misses / 2, 100 * misses);
+    sample.endpoints.insert("e".to_owned(), attempted(misses));
+    sample.batches.sizes = Histogram { bounds: vec![1], counts: vec![misses, 1], sum: misses + 5 };
+    sample
+}
+
+fn attempted(picks: u64) -> Endpoint {
+    let counters = EndpointCounters { picks, ..EndpointCounters::default() };
+    Endpoint { counters, ..Endpoint::default() }
 }
 
 fn report(epoch: u64, seq: u64, upstreams: Vec<Sample>) -> Report {
@@ -52,6 +72,10 @@ impl Scene {
     }
 
     fn totals(&self, upstream: &str) -> Counters {
+        self.everything(upstream).counters
+    }
+
+    fn everything(&self, upstream: &str) -> Totals {
         self.ledger.upstream(upstream).map(UpstreamLedger::totals).unwrap_or_default()
     }
 
@@ -175,4 +199,77 @@ fn latency_is_what_was_gained_in_the_window_over_all_nodes() {
     let rates = scene.rates(5).unwrap();
     assert_eq!(rates.p50, Some(Duration::from_millis(1)));
     assert_eq!(rates.p99, Some(Duration::from_micros(1_980)));
+}
+
+#[test]
+fn an_upstream_that_comes_back_in_the_same_boot_counts_on() {
+    let mut scene = Scene::new();
+    let mut seen = Vec::new();
+    for (seq, requests) in (1..).zip([Some(100), None, Some(104), None, Some(110)]) {
+        let samples = requests.map(|requests| sample("a", requests, 0, &[]));
+        scene.send(A, seq, report(1, seq, samples.into_iter().collect())).unwrap();
+        let shown = scene.ledger.upstream("a").unwrap().latest().count();
+        seen.push((scene.requests(), shown, scene.ledger.latest(A).unwrap().upstreams.len()));
+    }
+    assert_eq!(seen, [(100, 1, 1), (100, 0, 0), (104, 1, 1), (104, 0, 0), (110, 1, 1)]);
+    assert_eq!(scene.rates(5), None, "what happened while nobody looked is no rate");
+}
+
+#[test]
+fn caches_endpoints_and_batches_add_up_over_nodes_boots_and_retries() {
+    let mut scene = Scene::new();
+    let first = report(1, 1, vec![looked(90, 2, 10, 3)]);
+    scene.send(A, 0, first.clone()).unwrap();
+    scene.send(A, 1, first).unwrap();
+    scene.send(B, 1, report(4, 1, vec![looked(5, 0, 1, 0)])).unwrap();
+    // Another boot of A, whose upstream has another endpoint.
+    let mut again = looked(1, 0, 2, 0);
+    again.endpoints.insert("f".to_owned(), attempted(7));
+    scene.send(A, 2, report(2, 1, vec![again])).unwrap();
+    let totals = scene.everything("a");
+    let resources = totals.cache[Tier::Resources.at()];
+    assert_eq!(resources.look_ups, LookUps { hits: 96, stale: 2, misses: 13, coalesced: 3, stored: 13 });
+    assert_eq!(resources.evictions.expired, 5 + 1);
+    assert_eq!(totals.cache[Tier::Tools.at()], CacheCounters::default());
+    assert_eq!((totals.endpoints["e"].picks, totals.endpoints["f"].picks), (13, 7));
+    assert_eq!((totals.batches.batches, totals.batches.callers), (13 + 3, 13 + 15));
+    scene.ledger.forget(A);
+    scene.ledger.forget(B);
+    assert_eq!(scene.everything("a"), totals, "forgotten nodes take nothing back");
+}
+
+#[test]
+fn any_count_that_goes_back_starts_the_series_again() {
+    type Reset = fn(&mut Sample);
+    let resets: [Reset; 4] = [
+        |one| one.counters.requests = 0,
+        |one| one.cache[Tier::Resources.at()].counters.evictions.expired = 0,
+        |one| one.endpoints.get_mut("e").unwrap().counters.picks = 0,
+        |one| one.batches.sizes.sum = 0,
+    ];
+    for (index, reset) in resets.into_iter().enumerate() {
+        let mut scene = Scene::new();
+        scene.send(A, 0, report(1, 1, vec![looked(90, 0, 10, 0)])).unwrap();
+        let mut later = looked(91, 0, 10, 0);
+        reset(&mut later);
+        scene.send(A, 1, report(1, 2, vec![later])).unwrap();
+        let hits = scene.everything("a").cache[Tier::Resources.at()].look_ups.hits;
+        assert_eq!(hits, 90 + 91, "reset {index}");
+    }
+}
+
+#[test]
+fn the_hit_ratio_is_that_of_the_window_and_of_every_node() {
+    let mut scene = Scene::new();
+    scene.send(A, 0, report(1, 1, vec![looked(1_000, 0, 0, 0)])).unwrap();
+    scene.send(B, 0, report(1, 1, vec![looked(0, 0, 1_000, 0)])).unwrap();
+    scene.send(A, 5, report(1, 2, vec![looked(1_004, 2, 0, 0)])).unwrap();
+    assert_eq!(scene.rates(5).unwrap().hit_ratio, Some(1.0), "stale answers are hits");
+    scene.send(B, 5, report(1, 2, vec![looked(0, 0, 1_001, 1)])).unwrap();
+    assert_eq!(scene.rates(5).unwrap().hit_ratio, Some(0.75), "6 of 8; whoever waited was not hit");
+    for (second, node) in [(40, A), (40, B), (45, A), (45, B)] {
+        let last = if node == A { looked(1_004, 2, 0, 0) } else { looked(0, 0, 1_001, 1) };
+        scene.send(node, second, report(1, second, vec![last])).unwrap();
+    }
+    assert_eq!(scene.rates(45).unwrap().hit_ratio, None, "nothing was looked up lately");
 }

@@ -1,0 +1,121 @@
+//! `AdminService`: what operators order, passed on to the nodes, and what came of it, passed back.
+
+use super::{
+    answers::{Answers, Asker, encode, failure, some, stray},
+    errors,
+};
+use crate::{
+    clock::Now,
+    fleet::{AskError, Hub},
+    stats::UpstreamLedger,
+};
+use futures_util::{StreamExt as _, stream};
+use o1_proto::{
+    convert::tier,
+    model::Tier,
+    wire::{
+        PurgeCacheRequest, PurgeCacheResponse, PurgeQuery, QueryFailure, QueryFailureReason,
+        admin_service_server::AdminService, purge_cache_response::Said, query::Ask, query_answer::Part,
+    },
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+/// How long a node may take to forget: less than people wait for an answer, so that they hear of the others.
+const WITHIN: Duration = Duration::from_secs(4);
+
+/// See the module.
+pub struct Admin(Asker);
+
+impl Admin {
+    pub(super) fn new(hub: Arc<Hub>, stop: CancellationToken) -> Self {
+        Self(Asker::new(hub, stop))
+    }
+
+    /// Refuses the name of an upstream that neither the target nor a node knows.
+    fn known(&self, upstream: &str) -> Result<(), Status> {
+        let known: BTreeSet<String> = self.0.hub.look(|registry, ledger| {
+            let target = registry.target().into_iter().flat_map(|target| &target.fleet.upstreams);
+            let reported = ledger.upstreams().filter(|(_, one)| UpstreamLedger::latest(one).next().is_some());
+            target.map(|one| one.name.clone()).chain(reported.map(|(name, _)| name.to_owned())).collect()
+        });
+        if known.contains(upstream) {
+            return Ok(());
+        }
+        Err(errors::unknown_upstream(upstream, known.iter().map(String::as_str)))
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    type PurgeCacheStream = Answers<PurgeCacheResponse>;
+
+    async fn purge_cache(
+        &self,
+        request: Request<PurgeCacheRequest>,
+    ) -> Result<Response<Self::PurgeCacheStream>, Status> {
+        let PurgeCacheRequest { node_id, upstream, tier: number } = request.into_inner();
+        let tier = tier(number)
+            .map_err(|number| errors::invalid(format!("tier: {number} is none that this build knows")))?;
+        if !upstream.is_empty() {
+            self.known(&upstream)?;
+        }
+        let (hub, only, now) = (&self.0.hub, some(&node_id), Now::read());
+        let question =
+            encode(Ask::Purge(PurgeQuery { upstream: upstream.clone(), tier: number }), Some(WITHIN));
+        let away = hub.away(only, now);
+        let asked = match hub.ask_all(only, &question, now) {
+            Err(AskError::NotConnected) if !away.is_empty() => Vec::new(),
+            asked => asked.map_err(|error| errors::ask(&error, &node_id))?,
+        };
+        tracing::info!(
+            upstream = some(&upstream).unwrap_or("all"),
+            tier = tier.map_or("all", Tier::word),
+            node = only.unwrap_or("all"),
+            asked = asked.len(),
+            away = away.len(),
+            "somebody asked to purge the cache"
+        );
+        let away = stream::iter(away).map(|node_id| (node_id, Err(not_connected())));
+        let answers = asked.into_iter().map(|asked| self.0.answers(asked, Some(WITHIN)).map(said));
+        let answers = stream::select_all(answers.map(Box::pin));
+        Ok(Response::new(Box::pin(away.chain(answers).map(response))))
+    }
+}
+
+type Done = Result<o1_proto::wire::PurgePart, QueryFailure>;
+
+fn said((node_id, part): (String, Result<Part, Status>)) -> (String, Done) {
+    let done = match part {
+        Ok(Part::Purged(purged)) => Ok(purged),
+        Ok(Part::Failure(failure)) => Err(failure),
+        Ok(Part::Tools(_) | Part::Logs(_)) => Err(failure(&stray(&node_id))),
+        Err(status) => Err(failure(&status)),
+    };
+    (node_id, done)
+}
+
+fn not_connected() -> QueryFailure {
+    let message = "it is not connected: it keeps what it has, until that has expired".to_owned();
+    QueryFailure { reason: QueryFailureReason::Gone.into(), message }
+}
+
+fn response((node_id, done): (String, Done)) -> Result<PurgeCacheResponse, Status> {
+    let said = match done {
+        Ok(purged) => {
+            tracing::info!(
+                node_id,
+                entries = purged.entries,
+                bytes = purged.bytes,
+                "a node purged its cache"
+            );
+            Said::Purged(purged)
+        }
+        Err(failure) => {
+            tracing::warn!(node_id, problem = failure.message, "a node did not purge its cache");
+            Said::Failure(failure)
+        }
+    };
+    Ok(PurgeCacheResponse { node_id, said: Some(said) })
+}
