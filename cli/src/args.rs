@@ -1,7 +1,7 @@
 //! What was typed. Nothing here touches the world; clap reads the environment for `O1_CONTROL`.
 
 use crate::{output::span, terminal::Colour};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 const EXIT_CODES: &str = "\
@@ -83,6 +83,12 @@ pub enum Command {
     Explain(Explain),
     /// What the processes of an upstream wrote to stderr
     Logs(Logs),
+    /// What nodes keep of answers: how it does, and throwing it away
+    Cache {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Cache,
+    },
     /// Tokens that clients show
     Token {
         /// What to do with them.
@@ -256,6 +262,82 @@ pub struct Logs {
     #[arg(long, value_name = "ID")]
     pub node: Option<String>,
     /// For programs: one object in each line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `o1ctl cache …`.
+#[derive(Debug, Subcommand)]
+pub enum Cache {
+    /// Look-ups, entries and what became of them, by upstream and tier
+    Stats(CacheStats),
+    /// Make nodes forget, so that the next caller asks the upstream
+    Purge(CachePurge),
+}
+
+/// A part of the cache, by kind of answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Results of tools that the configuration names
+    Tools,
+    /// Resources that were read
+    Resources,
+    /// Lists, server/discover, and prompts that the configuration names
+    Catalogue,
+}
+
+impl From<Tier> for o1_proto::model::Tier {
+    fn from(tier: Tier) -> Self {
+        match tier {
+            Tier::Tools => Self::Tools,
+            Tier::Resources => Self::Resources,
+            Tier::Catalogue => Self::Catalogue,
+        }
+    }
+}
+
+/// `o1ctl cache stats`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  o1ctl cache stats
+  o1ctl cache stats --upstream weather --tier resources
+  o1ctl cache stats --json | jq '.upstreams[].cache[] | {tier, hits, misses}'
+
+Counts are sums over all nodes since the control plane started; entries and bytes are what connected nodes hold now.
+RATE is the part of the look-ups that an entry answered; who waited for what another caller asked was not hit.")]
+pub struct CacheStats {
+    /// This upstream alone
+    #[arg(long, value_name = "NAME")]
+    pub upstream: Option<String>,
+    /// This tier alone: tools, resources or catalogue
+    #[arg(long, value_name = "TIER", value_enum, hide_possible_values = true)]
+    pub tier: Option<Tier>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `o1ctl cache purge`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  o1ctl cache purge                                    everything, everywhere
+  o1ctl cache purge --upstream weather                 of one upstream
+  o1ctl cache purge --tier resources --node n1         on one node
+
+The exit code is 1 when a node did not answer or is not connected; it is named, and keeps what it has.")]
+pub struct CachePurge {
+    /// Answers of this upstream alone
+    #[arg(long, value_name = "NAME")]
+    pub upstream: Option<String>,
+    /// Answers of this tier alone: tools, resources or catalogue
+    #[arg(long, value_name = "TIER", value_enum, hide_possible_values = true)]
+    pub tier: Option<Tier>,
+    /// On this node alone [default: on every node]
+    #[arg(long, value_name = "ID")]
+    pub node: Option<String>,
+    /// For programs
     #[arg(long)]
     pub json: bool,
 }

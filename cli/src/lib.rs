@@ -11,6 +11,7 @@ pub mod args;
 mod client;
 mod commands;
 mod connect;
+pub mod counts;
 pub mod inspect;
 pub mod model;
 pub mod output;
@@ -21,7 +22,7 @@ mod verdict;
 
 pub use terminal::{Colour, Terminal};
 
-use args::{Args, Command, Config, Token};
+use args::{Args, Cache, Command, Config, Token};
 use report::{Error, Exit};
 use std::ffi::OsString;
 
@@ -69,6 +70,12 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
             Command::Explain(explain) => commands::explain::run(global, explain, terminal).await,
             Command::Logs(logs) => {
                 commands::logs::run(global, logs, terminal, Box::pin(o1_process::signal::terminate())).await
+            }
+            Command::Cache { command: Cache::Stats(stats) } => {
+                commands::cache::stats(global, stats, terminal).await
+            }
+            Command::Cache { command: Cache::Purge(purge) } => {
+                commands::cache::purge(global, purge, terminal).await
             }
             Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
             Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),

@@ -3,6 +3,7 @@
 //! Their serialised form is what `--json` prints, so a name here is a promise to scripts: names are added, not
 //! changed. Every figure is measured or `None`.
 
+use crate::counts::{Batches, Endpoint, NodeEndpoint, Tier};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, time::Duration};
@@ -132,6 +133,12 @@ pub struct Upstream {
     pub primary: String,
     /// The same of the backup store; `None`: it has none.
     pub backup: Option<String>,
+    /// What the cache did for it, by tier; empty: the control plane does not say.
+    pub cache: Vec<Tier>,
+    /// What connected nodes send to, sorted.
+    pub endpoints: Vec<Endpoint>,
+    /// What was sent for many callers at once.
+    pub batches: Option<Batches>,
 }
 
 /// What connected nodes agree on.
@@ -183,6 +190,8 @@ pub struct Rates {
     /// 99 % of the answers were faster.
     #[serde(rename = "p99_ms", serialize_with = "milliseconds")]
     pub p99: Option<Duration>,
+    /// From 0 to 1 of the look-ups in the cache that an entry answered; `None`: none were made.
+    pub hit_ratio: Option<f64>,
 }
 
 /// One data-plane process.
@@ -294,6 +303,12 @@ pub struct NodeUpstream {
     /// Since the boot of the node, as all counters here.
     #[serde(flatten)]
     pub totals: Totals,
+    /// What the cache did for it, by tier; empty: the node does not say.
+    pub cache: Vec<Tier>,
+    /// What the node sends to, sorted.
+    pub endpoints: Vec<NodeEndpoint>,
+    /// What was sent for many callers at once.
+    pub batches: Option<Batches>,
 }
 
 fn milliseconds<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {

@@ -38,6 +38,12 @@ pub fn of_upstream(status: &Status, upstream: Option<&Upstream>, now: Timestamp)
     unless_stale(status, now, upstream.is_none_or(is_degraded))
 }
 
+/// Judges nothing but whether the picture is of now.
+#[must_use]
+pub fn of_age(status: &Status, now: Timestamp) -> Verdict {
+    unless_stale(status, now, false)
+}
+
 /// Judges nodes alone.
 #[must_use]
 pub fn of_nodes(status: &Status, nodes: &[Node], now: Timestamp) -> Verdict {

@@ -1,6 +1,7 @@
 //! Asks a control plane, and turns its messages into `model` right here: the only module that knows generated
 //! types.
 
+mod counts;
 mod inspect;
 
 pub use inspect::Tail;
@@ -29,6 +30,7 @@ pub struct Client {
     link: Link,
     status: wire::status_service_client::StatusServiceClient<Link>,
     inspect: wire::inspect_service_client::InspectServiceClient<Link>,
+    admin: wire::admin_service_client::AdminServiceClient<Link>,
 }
 
 impl Client {
@@ -42,7 +44,8 @@ impl Client {
             .max_decoding_message_size(ANSWER_BYTES);
         let inspect = wire::inspect_service_client::InspectServiceClient::new(link.clone())
             .max_decoding_message_size(ANSWER_BYTES);
-        Ok(Self { link, status, inspect })
+        let admin = wire::admin_service_client::AdminServiceClient::new(link.clone());
+        Ok(Self { link, status, inspect, admin })
     }
 
     /// The fleet now.
@@ -186,12 +189,16 @@ fn upstream(wire: wire::UpstreamStatus) -> model::Upstream {
             error_ratio: rates.error_ratio,
             p50: duration(rates.p50.as_ref()),
             p99: duration(rates.p99.as_ref()),
+            hit_ratio: rates.hit_ratio,
         }),
         legacy: wire.legacy,
         modern: wire.modern,
         tools: wire.tools,
         primary: wire.primary,
         backup: Some(wire.backup).filter(|backup| !backup.is_empty()),
+        cache: counts::tiers(wire.cache),
+        endpoints: wire.endpoints.into_iter().map(counts::endpoint).collect(),
+        batches: wire.batches.map(counts::batches),
     }
 }
 
@@ -295,6 +302,9 @@ fn node_upstream(wire: wire::UpstreamStats) -> model::NodeUpstream {
             bytes_in: wire.bytes_in,
             bytes_out: wire.bytes_out,
         },
+        cache: counts::tiers(wire.cache),
+        endpoints: wire.endpoints.into_iter().filter_map(counts::node_endpoint).collect(),
+        batches: wire.batches.as_ref().map(counts::node_batches),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+pub mod cache;
 pub mod check;
 pub mod explain;
 pub mod logs;

@@ -25,10 +25,14 @@ pub type Picture = (Status, Option<Vec<Node>>);
 /// No answer, no such upstream, or no reader.
 pub async fn run(global: &Global, args: &args::Status, terminal: &mut Terminal) -> Result<Exit, Error> {
     let picture = ask(global, args.verbose).await?;
-    known(args, &picture.0)?;
+    known(args.upstream.as_deref(), &picture.0)?;
     let shown = Shown::of(&picture, args, Timestamp::now());
-    let text =
-        if args.json { json::pretty(&shown.json()) } else { shown.page().paint(terminal.out.colour()) };
+    let text = if args.json {
+        json::pretty(&shown.json())
+    } else {
+        let columns = terminal.out.size().map(|size| size.columns);
+        shown.page(columns).paint(terminal.out.colour())
+    };
     terminal.out.write(&text)?;
     Ok(shown.verdict.into())
 }
@@ -44,8 +48,8 @@ pub(super) async fn ask(global: &Global, with_nodes: bool) -> Result<Picture, Er
 }
 
 /// Refuses the name of an upstream that is not there.
-pub(super) fn known(args: &args::Status, status: &Status) -> Result<(), Error> {
-    let Some(wanted) = args.upstream.as_deref() else { return Ok(()) };
+pub(super) fn known(wanted: Option<&str>, status: &Status) -> Result<(), Error> {
+    let Some(wanted) = wanted else { return Ok(()) };
     let names: Vec<_> = status.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     if names.contains(&wanted) {
         return Ok(());
@@ -81,11 +85,13 @@ impl<'a> Shown<'a> {
         Self { picture, args, now, verdict }
     }
 
-    pub(super) fn page(&self) -> Page {
+    /// For a window of so many columns, if it is one.
+    pub(super) fn page(&self, columns: Option<usize>) -> Page {
         let view = View {
             only: self.args.upstream.as_deref(),
             nodes: self.picture.1.as_deref(),
             verbose: self.args.verbose,
+            columns,
             now: self.now,
             zone: &TimeZone::system(),
         };

@@ -88,6 +88,18 @@ pub fn percent(ratio: f64) -> String {
     if ratio > 0.0 && ratio < 0.0005 { "<0.1%".to_owned() } else { format!("{:.1}%", ratio * 100.0) }
 }
 
+/// A ratio from 0 to 1 without a fraction: `81%`; what is less than all is not `100%`, and more than nothing not `0%`.
+#[must_use]
+pub fn whole_percent(ratio: f64) -> String {
+    if ratio > 0.0 && ratio < 0.005 {
+        "<1%".to_owned()
+    } else if (0.995..1.0).contains(&ratio) {
+        ">99%".to_owned()
+    } else {
+        format!("{:.0}%", ratio * 100.0)
+    }
+}
+
 /// Bytes in decimal units: `912 B`, `1.2 MB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -170,6 +182,8 @@ mod tests {
         let rates = [0.0, 0.004, 0.3, 1.0, 3.12, 9.96, 412.4, 12_345.0].map(rate);
         assert_eq!(rates, ["0", "<0.01", "0.30", "1.0", "3.1", "10", "412", "12345"]);
         assert_eq!([0.0, 0.000_1, 0.012, 1.0].map(percent), ["0.0%", "<0.1%", "1.2%", "100.0%"]);
+        let hits = [0.0, 0.001, 0.81, 0.994, 0.999, 1.0].map(whole_percent);
+        assert_eq!(hits, ["0%", "<1%", "81%", "99%", ">99%", "100%"]);
         let sizes = [0, 912, 1_200, 34_600, 1_200_000, 999_600_000, u64::MAX].map(bytes);
         assert_eq!(sizes, ["0 B", "912 B", "1.2 kB", "35 kB", "1.2 MB", "1.0 GB", "18 EB"]);
     }

@@ -1,7 +1,7 @@
 //! A fleet → the page of `o1ctl status`.
 
 use super::{
-    nodes,
+    cache, nodes,
     page::{Line, Page, Span, Style},
     problems,
     span::{self, UNKNOWN},
@@ -21,6 +21,8 @@ pub struct View<'a> {
     pub nodes: Option<&'a [Node]>,
     /// Everything that is known about an upstream, not only what is wrong with it.
     pub verbose: bool,
+    /// Of the window; `None`: as many as there are.
+    pub columns: Option<usize>,
     /// Now, by the clock of this machine.
     pub now: Timestamp,
     /// For times of day.
@@ -85,7 +87,7 @@ fn age(status: &Status, now: Timestamp) -> Option<Line> {
 fn upstreams(status: &Status, view: &View<'_>) -> Page {
     let wanted = |upstream: &&Upstream| view.only.is_none_or(|only| only == upstream.name);
     let mut table = Table::new(&[
-        "UPSTREAM", "STATE", "NODES", "ERAS", "TOOLS", "REQ/S", "P50", "P99", "ERRORS", "SINCE",
+        "UPSTREAM", "STATE", "NODES", "ERAS", "TOOLS", "REQ/S", "P50", "P99", "ERRORS", "CACHE", "SINCE",
     ]);
     for upstream in status.upstreams.iter().filter(wanted) {
         table.row(cells(upstream, status.as_of), below(upstream, status, view));
@@ -97,6 +99,9 @@ fn upstreams(status: &Status, view: &View<'_>) -> Page {
             None => "no upstreams: the control plane waits for a valid configuration",
         });
         return page;
+    }
+    if let Some(columns) = view.columns {
+        table.fit(columns, &["ERAS", "TOOLS"]);
     }
     let mut page = table.page();
     if let Some(only) = view.only.filter(|only| !status.upstreams.iter().any(|one| one.name == *only)) {
@@ -125,6 +130,7 @@ fn cells(upstream: &Upstream, as_of: Option<Timestamp>) -> Vec<Span> {
         figure(rates.and_then(|rates| rates.p50).map(span::latency)),
         figure(rates.and_then(|rates| rates.p99).map(span::latency)),
         figure(rates.and_then(|rates| rates.error_ratio).map(span::percent)),
+        figure(rates.and_then(|rates| rates.hit_ratio).map(span::whole_percent)),
         span::age(upstream.since, as_of).into(),
     ]
 }
@@ -199,6 +205,7 @@ fn details(page: &mut Page, upstream: &Upstream, status: &Status, view: &View<'_
         );
         page.push(Line::of(text, Style::Dim));
     }
+    page.append(cache::details(upstream));
     for node in view.nodes.unwrap_or_default() {
         let Some(seen) = node.upstreams.iter().find(|seen| seen.upstream == upstream.name) else {
             continue;

@@ -29,16 +29,33 @@ impl Table {
         self.rows.push(Row { cells, below });
     }
 
+    /// Leaves out columns of these titles, the first one first, until the rows are not wider than `columns`.
+    pub fn fit(&mut self, columns: usize, dispensable: &[&str]) {
+        for title in dispensable {
+            let width: usize = self.widths().iter().map(|width| width + GAP).sum();
+            if width <= columns + GAP {
+                return;
+            }
+            if let Some(at) = self.header.iter().position(|one| one == title) {
+                self.header.remove(at);
+                self.rows.iter_mut().for_each(|row| drop(row.cells.remove(at)));
+            }
+        }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let width = |(column, title): (usize, &&str)| {
+            let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
+            cells.map(Span::width).chain([Span::from(title).width()]).max().unwrap_or(0)
+        };
+        self.header.iter().enumerate().map(width).collect()
+    }
+
     /// The lines of the table.
     #[must_use]
     pub fn page(self) -> Page {
+        let widths = self.widths();
         let header: Vec<_> = self.header.iter().map(|title| Span::new(title, Style::Bold)).collect();
-        let widths: Vec<_> = (0..header.len())
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
-                cells.chain(header.get(column)).map(Span::width).max().unwrap_or(0)
-            })
-            .collect();
         let mut page = Page::default();
         page.push(aligned(header, &widths));
         for row in self.rows {
@@ -62,6 +79,20 @@ fn aligned(cells: Vec<Span>, widths: &[usize]) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_left_out_one_by_one_until_it_fits() {
+        let shown = |columns| {
+            let mut table = Table::new(&["NAME", "WHY", "SINCE"]);
+            table.row(vec!["weather".into(), "日本".into(), "1s".into()], Page::default());
+            table.fit(columns, &["WHY", "SINCE"]);
+            table.page().paint(false).lines().next().unwrap().to_owned()
+        };
+        assert_eq!(shown(20), "NAME     WHY   SINCE");
+        assert_eq!(shown(19), "NAME     SINCE");
+        assert_eq!(shown(13), "NAME");
+        assert_eq!(shown(1), "NAME", "what must stay stays");
+    }
 
     #[test]
     fn wide_characters_keep_the_columns_straight() {

@@ -43,7 +43,7 @@ impl Admin {
         if known.contains(upstream) {
             return Ok(());
         }
-        Err(errors::unknown_upstream(upstream, known.iter().map(String::as_str)))
+        Err(errors::unknown_upstream(upstream, &known))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     store::StoreError,
 };
 use o1_proto::manifest::closest;
-use std::error::Error as _;
+use std::{collections::BTreeSet, error::Error as _};
 use tonic::Status;
 
 /// The caller broke a rule of the contract. `what` names the field.
@@ -70,17 +70,14 @@ pub fn ask(error: &AskError, node_id: &str) -> Status {
 
 /// An upstream that nobody knows; `known` are those that somebody does.
 #[must_use]
-pub fn unknown_upstream<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Status {
-    let close = closest(name, known.clone()).map(|close| format!("; did you mean `{close}`?"));
-    let listed = || {
-        let known: Vec<_> = known.clone().collect();
-        if known.is_empty() {
-            "; there are none".to_owned()
-        } else {
-            format!("; there are: {}", known.join(", "))
-        }
+pub fn unknown_upstream(name: &str, known: &BTreeSet<String>) -> Status {
+    let known: Vec<_> = known.iter().map(String::as_str).collect();
+    let hint = match closest(name, known.iter().copied()) {
+        Some(close) => format!("did you mean `{close}`?"),
+        None if known.is_empty() => "there are none".to_owned(),
+        None => format!("there are: {}", known.join(", ")),
     };
-    Status::not_found(format!("no upstream is named `{name}`{}", close.unwrap_or_else(listed)))
+    Status::not_found(format!("no upstream is named `{name}`; {hint}"))
 }
 
 /// Answers that end before their end.

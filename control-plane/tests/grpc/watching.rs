@@ -230,7 +230,7 @@ async fn caches_endpoints_and_batches_of_all_nodes_are_one_row() {
     assert_eq!(convert::duration(batches.waited.as_ref()), Some(Duration::from_millis(3)));
     // As each node has it.
     let seen = plane.sees(1, |node| !node.upstreams.is_empty()).await;
-    assert_eq!(seen.upstreams[0].cache[1], cached(1, 2, 30, 20).upstreams[0].cache[0].clone().filled());
+    assert_eq!(seen.upstreams[0].cache[1], cached(1, 2, 30, 20).upstreams[0].cache[0].filled());
     assert_eq!(seen.upstreams[0].endpoints, cached(1, 2, 30, 20).upstreams[0].endpoints);
     assert_eq!(seen.upstreams[0].batches, cached(1, 2, 30, 20).upstreams[0].batches);
     let page: serde_json::Value =

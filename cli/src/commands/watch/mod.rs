@@ -110,7 +110,7 @@ impl Follower<'_> {
             };
             let nodes = if self.args.verbose { Some(client.nodes().await?) } else { None };
             if self.picture.is_none() {
-                known(self.args, &status).map_err(End::Unwritable)?;
+                known(self.args.upstream.as_deref(), &status).map_err(End::Unwritable)?;
             }
             self.picture = Some((status, nodes));
             backoff.reset();
@@ -171,7 +171,7 @@ impl Follower<'_> {
         if self.args.json {
             return Ok(out.write(&json::line(&shown.json()))?);
         }
-        let mut page = shown.page();
+        let mut page = shown.page(out.size().map(|size| size.columns));
         page.gap();
         if !in_place {
             return Ok(out.write(&page.paint(out.colour()))?);

@@ -1,7 +1,11 @@
 use super::{fleet, node, refused, rejecting, upstream};
 use crate::{
+    counts::{Purge, Purged},
     model::{Status, UpstreamState},
-    output::json::{self, NodesReport, StatusReport, UpstreamReport},
+    output::{
+        cache,
+        json::{self, NodesReport, StatusReport, UpstreamReport},
+    },
     verdict::Verdict,
 };
 use serde_json::Value;
@@ -92,13 +96,113 @@ fn the_shape_of_status_is_stable() {
                 "requests_per_second": 412.3,
                 "error_ratio": 0.0001,
                 "p50_ms": 1.24,
-                "p99_ms": 4.0
+                "p99_ms": 4.0,
+                "hit_ratio": 0.814
               },
               "legacy": true,
               "modern": true,
               "tools": 5,
               "primary": "http://127.0.0.1:3101/mcp",
-              "backup": "http://127.0.0.1:3201/mcp"
+              "backup": "http://127.0.0.1:3201/mcp",
+              "cache": [
+                {
+                  "tier": "tools",
+                  "hits": 0,
+                  "stale": 0,
+                  "misses": 0,
+                  "coalesced": 0,
+                  "hit_ratio": null,
+                  "stored": 0,
+                  "skipped": {
+                    "no_life": 0,
+                    "error": 0,
+                    "not_complete": 0,
+                    "too_large": 0,
+                    "overtaken": 0
+                  },
+                  "evictions": {
+                    "expired": 0,
+                    "capacity": 0,
+                    "invalidated": 0,
+                    "purged": 0,
+                    "replaced": 0,
+                    "configuration": 0
+                  },
+                  "entries": 0,
+                  "bytes": 0
+                },
+                {
+                  "tier": "resources",
+                  "hits": 797,
+                  "stale": 3,
+                  "misses": 40,
+                  "coalesced": 12,
+                  "hit_ratio": 0.939,
+                  "stored": 38,
+                  "skipped": {
+                    "no_life": 0,
+                    "error": 2,
+                    "not_complete": 0,
+                    "too_large": 0,
+                    "overtaken": 0
+                  },
+                  "evictions": {
+                    "expired": 12,
+                    "capacity": 3,
+                    "invalidated": 0,
+                    "purged": 0,
+                    "replaced": 0,
+                    "configuration": 0
+                  },
+                  "entries": 23,
+                  "bytes": 1234000
+                },
+                {
+                  "tier": "catalogue",
+                  "hits": 0,
+                  "stale": 0,
+                  "misses": 0,
+                  "coalesced": 0,
+                  "hit_ratio": null,
+                  "stored": 0,
+                  "skipped": {
+                    "no_life": 0,
+                    "error": 0,
+                    "not_complete": 0,
+                    "too_large": 0,
+                    "overtaken": 0
+                  },
+                  "evictions": {
+                    "expired": 0,
+                    "capacity": 0,
+                    "invalidated": 0,
+                    "purged": 0,
+                    "replaced": 0,
+                    "configuration": 0
+                  },
+                  "entries": 0,
+                  "bytes": 0
+                }
+              ],
+              "endpoints": [
+                {
+                  "endpoint": "http://127.0.0.1:3101/mcp",
+                  "picks": 12345,
+                  "in_flight": 4,
+                  "ejections": 0,
+                  "retries": 0,
+                  "queued": 0,
+                  "waiting": 0,
+                  "refused": 0,
+                  "nodes": 3,
+                  "nodes_ejecting": 0
+                }
+              ],
+              "batches": {
+                "batches": 12,
+                "callers": 80,
+                "waited_ms": 117.6
+              }
             }
           ],
           "node_list": null
@@ -178,7 +282,53 @@ fn the_shape_of_nodes_is_stable() {
                   "application_errors": 0,
                   "active_requests": 0,
                   "bytes_in": 0,
-                  "bytes_out": 0
+                  "bytes_out": 0,
+                  "cache": [
+                    {
+                      "tier": "resources",
+                      "hits": 0,
+                      "stale": 0,
+                      "misses": 0,
+                      "coalesced": 0,
+                      "hit_ratio": null,
+                      "stored": 0,
+                      "skipped": {
+                        "no_life": 0,
+                        "error": 0,
+                        "not_complete": 0,
+                        "too_large": 0,
+                        "overtaken": 0
+                      },
+                      "evictions": {
+                        "expired": 0,
+                        "capacity": 0,
+                        "invalidated": 0,
+                        "purged": 0,
+                        "replaced": 0,
+                        "configuration": 0
+                      },
+                      "entries": 0,
+                      "bytes": 0
+                    }
+                  ],
+                  "endpoints": [
+                    {
+                      "endpoint": "http://127.0.0.1:3101/mcp",
+                      "picks": 4000,
+                      "in_flight": 1,
+                      "ejections": 0,
+                      "ejected": false,
+                      "retries": 2,
+                      "queued": 0,
+                      "waiting": 0,
+                      "refused": 0
+                    }
+                  ],
+                  "batches": {
+                    "batches": 0,
+                    "callers": 0,
+                    "waited_ms": 0.0
+                  }
                 }
               ]
             }
@@ -204,6 +354,7 @@ fn every_key_is_described_in_the_readme() {
     let readme = include_str!("../../../README.md");
     let nodes = [rejecting("n1"), node("n2")];
     let status = full();
+    let purges = [Purge { node_id: "n1".into(), done: Purged::Absent }];
     let reports = [
         serde_json::to_value(StatusReport {
             verdict: Verdict::Degraded,
@@ -217,6 +368,8 @@ fn every_key_is_described_in_the_readme() {
             nodes: &nodes,
         }),
         serde_json::to_value(UpstreamReport { verdict: Verdict::Healthy, as_of: None, upstream: None }),
+        serde_json::to_value(cache::report(&status, &cache::View::default())),
+        serde_json::to_value(cache::purge_report(&purges, &cache::View::default())),
         serde_json::to_value(json::CheckReport {
             file: "x",
             valid: true,

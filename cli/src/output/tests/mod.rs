@@ -1,10 +1,12 @@
 //! A fleet to show.
 
+mod cache;
 mod inspect;
 mod json;
 mod nodes;
 mod status;
 
+use crate::counts::{Batches, Endpoint, Evictions, NodeEndpoint, Skips, Tier};
 use crate::model::{
     ConfigSource, ConfigVersion, ControlPlane, Node, NodeCounts, NodeState, NodeUpstream, Problem, Rates,
     Rejection, Status, SyncState, Totals, Upstream, UpstreamState,
@@ -70,12 +72,16 @@ pub(crate) fn upstream(name: &str, state: UpstreamState) -> Upstream {
             error_ratio: Some(0.000_1),
             p50: Some(Duration::from_micros(1_240)),
             p99: Some(Duration::from_micros(4_000)),
+            hit_ratio: Some(0.814),
         }),
         legacy: true,
         modern: true,
         tools: Some(5),
         primary: "http://127.0.0.1:3101/mcp".into(),
         backup: Some("http://127.0.0.1:3201/mcp".into()),
+        cache: vec![tier("tools"), used("resources"), tier("catalogue")],
+        endpoints: vec![endpoint("http://127.0.0.1:3101/mcp")],
+        batches: Some(Batches { batches: 12, callers: 80, waited_ms: 117.6 }),
     };
     let down = "connection refused".to_owned();
     match state {
@@ -84,6 +90,8 @@ pub(crate) fn upstream(name: &str, state: UpstreamState) -> Upstream {
             (upstream.nodes_reachable, upstream.nodes_unknown) = (0, 3);
             (upstream.since, upstream.totals, upstream.rates, upstream.tools) = (None, None, None, None);
             (upstream.legacy, upstream.modern, upstream.backup) = (false, false, None);
+            upstream.cache = vec![tier("tools"), tier("resources"), tier("catalogue")];
+            (upstream.endpoints, upstream.batches) = (vec![], Some(Batches::default()));
         }
         UpstreamState::Degraded => {
             (upstream.nodes_reachable, upstream.nodes_unreachable, upstream.errors) = (2, 1, vec![down]);
@@ -96,6 +104,54 @@ pub(crate) fn upstream(name: &str, state: UpstreamState) -> Upstream {
         }
     }
     upstream
+}
+
+/// One in which nothing ever happened.
+pub(crate) fn tier(word: &'static str) -> Tier {
+    Tier {
+        tier: word,
+        hits: 0,
+        stale: 0,
+        misses: 0,
+        coalesced: 0,
+        hit_ratio: None,
+        stored: 0,
+        skipped: Skips::default(),
+        evictions: Evictions::default(),
+        entries: 0,
+        bytes: 0,
+    }
+}
+
+pub(crate) fn used(word: &'static str) -> Tier {
+    Tier {
+        hits: 797,
+        stale: 3,
+        misses: 40,
+        coalesced: 12,
+        hit_ratio: Some(0.939),
+        stored: 38,
+        skipped: Skips { error: 2, ..Skips::default() },
+        evictions: Evictions { expired: 12, capacity: 3, ..Evictions::default() },
+        entries: 23,
+        bytes: 1_234_000,
+        ..tier(word)
+    }
+}
+
+pub(crate) fn endpoint(label: &str) -> Endpoint {
+    Endpoint {
+        endpoint: label.into(),
+        picks: 12_345,
+        in_flight: 4,
+        ejections: 0,
+        retries: 0,
+        queued: 0,
+        waiting: 0,
+        refused: 0,
+        nodes: 3,
+        nodes_ejecting: 0,
+    }
 }
 
 pub(crate) fn node(name: &str) -> Node {
@@ -125,6 +181,19 @@ pub(crate) fn node(name: &str) -> Node {
             since: Some(moment("2026-11-21T15:06:00Z")),
             last_error: String::new(),
             totals: Totals { requests: 4_000, ..Totals::default() },
+            cache: vec![tier("resources")],
+            endpoints: vec![NodeEndpoint {
+                endpoint: "http://127.0.0.1:3101/mcp".into(),
+                picks: 4_000,
+                in_flight: 1,
+                ejections: 0,
+                ejected: false,
+                retries: 2,
+                queued: 0,
+                waiting: 0,
+                refused: 0,
+            }],
+            batches: Some(Batches::default()),
         }],
     }
 }
