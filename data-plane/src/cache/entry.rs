@@ -124,14 +124,18 @@ impl Entry {
         self.bytes.len() as u64
     }
 
-    /// How it may serve at `now` in a tier with these windows. Whether it [holds](Entry::holds) is another
-    /// question.
+    /// How it may serve at `now` in a tier with these windows: one that is in doubt only where the server fails.
+    /// Whether it [holds](Entry::holds) is another question.
     #[must_use]
     pub fn age(&self, now: Instant, limits: &TierLimits) -> Age {
+        let sure = self.terms.scope.is_sure(self.terms.stamp);
         let passed = now.saturating_duration_since(self.terms.received);
-        let Some(beyond) = passed.checked_sub(self.terms.life) else { return Age::Fresh };
+        let beyond = match passed.checked_sub(self.terms.life) {
+            None if sure => return Age::Fresh,
+            beyond => beyond.unwrap_or_default(),
+        };
         let (while_revalidate, if_error) =
-            (beyond < limits.stale_while_revalidate, beyond < limits.stale_if_error);
+            (sure && beyond < limits.stale_while_revalidate, beyond < limits.stale_if_error);
         if while_revalidate || if_error { Age::Stale { while_revalidate, if_error } } else { Age::Dead }
     }
 
@@ -141,9 +145,12 @@ impl Entry {
         self.terms.scope.holds(&self.terms.subject, self.terms.stamp)
     }
 
-    /// What is left of its life at `now`; zero beyond it.
+    /// What is left of its life at `now`; zero beyond it, and in doubt.
     #[must_use]
     pub fn remaining(&self, now: Instant) -> Duration {
+        if !self.terms.scope.is_sure(self.terms.stamp) {
+            return Duration::ZERO;
+        }
         self.terms.life.saturating_sub(now.saturating_duration_since(self.terms.received))
     }
 
@@ -327,5 +334,31 @@ mod tests {
         assert_eq!(age(1_700, &limits(300, 0)), stale(true, false));
         assert_eq!(age(1_500, &limits(0, 0)), Age::Dead);
         assert_eq!(entry.age(received - Duration::from_secs(1), &both), Age::Fresh, "a clock that went back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_doubt_serves_only_where_the_server_fails() {
+        let second = Duration::from_secs(1);
+        let mut limits = o1_proto::model::Caching::default().resources;
+        (limits.stale_while_revalidate, limits.stale_if_error) = (second * 10, second * 10);
+        let text = message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        let before = Entry::new(&text, terms(true)).unwrap();
+        let scope = before.terms().scope.clone();
+        let (now, life) = (Instant::now(), before.terms().life);
+        assert_eq!(before.age(now, &limits), Age::Fresh);
+        scope.answered_by(0);
+        assert_eq!(before.age(now, &limits), Age::Fresh, "the same process");
+        scope.answered_by(1);
+        let doubted = Age::Stale { while_revalidate: false, if_error: true };
+        assert!(before.holds() && !scope.joins(&before.terms().subject, before.terms().stamp));
+        assert_eq!((before.age(now, &limits), before.remaining(now)), (doubted, Duration::ZERO));
+        assert_eq!(before.age(now + life + second * 10, &limits), Age::Dead);
+        let terms = Terms { stamp: scope.now(), scope: scope.clone(), ..terms(true) };
+        let after = Entry::new(&text, terms).unwrap();
+        assert_eq!((after.age(now, &limits), after.remaining(now)), (Age::Fresh, life));
+        scope.doubt();
+        assert_eq!(after.age(now, &limits), doubted);
+        limits.stale_if_error = Duration::ZERO;
+        assert_eq!(after.age(now, &limits), Age::Dead, "no window, no use");
     }
 }

@@ -85,8 +85,12 @@ pub struct Scope {
     prompts: AtomicU64,
     /// In the order of [`LISTS`].
     lists: [AtomicU64; LISTS.len()],
+    /// What was said until then, nobody may have heard.
+    doubted: AtomicU64,
     /// The last call that may have changed something completed.
     written: AtomicU64,
+    /// Changes when another process may answer than before.
+    generation: AtomicU64,
     /// The highest number in `uris`, so that most look-ups need not read them.
     updated: AtomicU64,
     uris: RwLock<BTreeMap<Box<str>, u64>>,
@@ -102,7 +106,9 @@ impl Scope {
             tiers: Default::default(),
             prompts: AtomicU64::new(0),
             lists: Default::default(),
+            doubted: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             updated: AtomicU64::new(0),
             uris: RwLock::default(),
         }
@@ -141,6 +147,27 @@ impl Scope {
         note.fetch_max(number, SeqCst);
     }
 
+    /// Nobody may have heard what the upstream said until now: who listened to it lost it, or its process ended. What
+    /// was asked for before now is asked for again, and serves only if that fails.
+    pub fn doubt(&self) {
+        self.doubted.fetch_max(self.next(), SeqCst);
+    }
+
+    /// Whether somebody would have heard if what was asked for at `stamp` had changed, as far as anybody listens.
+    #[must_use]
+    pub fn is_sure(&self, stamp: Stamp) -> bool {
+        self.doubted.load(SeqCst) <= stamp.0
+    }
+
+    /// Notes which process answers, by a number that changes with it: what an earlier one said is doubted.
+    pub fn answered_by(&self, generation: u64) {
+        if self.generation.load(SeqCst) != generation
+            && self.generation.swap(generation, SeqCst) != generation
+        {
+            self.doubt();
+        }
+    }
+
     /// A call that may have changed anything completed: see [`Scope::joins`].
     pub fn wrote(&self) {
         self.written.fetch_max(self.next(), SeqCst);
@@ -163,11 +190,11 @@ impl Scope {
             && unchanged(&self.everything)
     }
 
-    /// Whether a caller of now may wait for the answer to what was asked at `stamp`: it holds, and no call that
-    /// may have changed something completed since, so that callers read what they wrote.
+    /// Whether a caller of now may wait for the answer to what was asked at `stamp`: it holds beyond doubt, and no
+    /// call that may have changed something completed since, so that callers read what they wrote.
     #[must_use]
     pub fn joins(&self, subject: &Subject, stamp: Stamp) -> bool {
-        self.written.load(SeqCst) <= stamp.0 && self.holds(subject, stamp)
+        self.written.load(SeqCst) <= stamp.0 && self.is_sure(stamp) && self.holds(subject, stamp)
     }
 
     /// Whether its upstream is not served any more as it was.

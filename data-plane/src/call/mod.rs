@@ -166,4 +166,9 @@ pub trait Upstreams: Send + Sync + 'static {
         call: &Call,
         upstream: Arc<Upstream>,
     ) -> impl Future<Output = Result<Message, Failure>> + Send;
+
+    /// Changes when another process of the upstream may answer than before. Always 0 where there are none.
+    fn generation(&self, _upstream: &Upstream) -> u64 {
+        0
+    }
 }

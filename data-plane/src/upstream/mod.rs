@@ -84,6 +84,10 @@ impl<C: Connect> Upstreams for Upstream<C> {
             Caller::Legacy(None) => Err(Failure::new(Kind::MissingSession, "no session")),
         }
     }
+
+    fn generation(&self, upstream: &plan::Upstream) -> u64 {
+        self.runtimes.generation(upstream)
+    }
 }
 
 impl<C: Connect> Handle for Upstream<C> {

@@ -128,6 +128,13 @@ impl<C: Connect> Runtimes<C> {
         Ok(by_key.entry(upstream.key).or_insert_with(|| Arc::new(self.start(upstream))).clone())
     }
 
+    /// Changes when another process of the upstream may answer than before.
+    pub(super) fn generation(&self, upstream: &plan::Upstream) -> u64 {
+        let by_key = self.by_key.read().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = by_key.get(&upstream.key).map(|runtime| runtime.endpoints());
+        endpoints.into_iter().flatten().map(Backend::generation).sum()
+    }
+
     fn start(&self, upstream: &Arc<plan::Upstream>) -> Runtime<C::Backend> {
         let metrics = self.metrics.upstream(&upstream.name);
         Runtime {
