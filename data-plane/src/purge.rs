@@ -34,3 +34,9 @@ pub struct Purged {
     /// Their bytes, as the tiers count them.
     pub bytes: u64,
 }
+
+/// Whoever keeps answers.
+pub trait Forget: Send + Sync + 'static {
+    /// Forgets them, and those that are on their way.
+    fn purge(&self, order: &Order) -> Purged;
+}

@@ -3,7 +3,7 @@
 //!
 //! [`eligible`] says what a call is to the cache, [`key`] tells questions apart, [`scope`] knows what may have changed
 //! since when, [`entry`] is one answer in memory, [`tier`] holds them within bounds and counts them, [`flight`] is one
-//! exchange for many, [`read`] puts them together.
+//! exchange for many, [`read`] puts them together. [`tap`] and [`listening`] hear what upstreams say has changed.
 //!
 //! It must never give an answer to another principal than asked unless the server or the operator says that it is
 //! everybody's, never let an answer land that an invalidation overtook, and never change more of one than its id
@@ -15,6 +15,7 @@ pub mod entry;
 mod flight;
 mod freshness;
 pub mod key;
+mod listening;
 mod read;
 pub mod scope;
 mod tap;
@@ -27,11 +28,12 @@ use crate::{
     failure::Failure,
     mcp::{Message, method},
     plan::{self, Plan},
-    purge::{Order, Purged},
+    purge::{Forget, Order, Purged},
 };
 use eligible::{Method, Part};
 use flight::Flights;
 use key::Key;
+use listening::Listening;
 use o1_process::OnExit;
 use scope::{Scopes, Subject};
 use std::{
@@ -63,6 +65,7 @@ struct Inner<N> {
     seen: Seen,
     /// What is being fetched again behind its callers.
     refreshing: Mutex<HashSet<Key>>,
+    listening: Listening,
 }
 
 impl<N: Upstreams> Cache<N> {
@@ -78,6 +81,7 @@ impl<N: Upstreams> Cache<N> {
             flights: Arc::default(),
             seen: Seen::default(),
             refreshing: Mutex::default(),
+            listening: Listening::default(),
         });
         let upkeep = inner.clone().upkeep();
         context.tasks.spawn("cache upkeep", OnExit::Log, upkeep);
@@ -89,15 +93,16 @@ impl<N: Upstreams> Cache<N> {
     pub fn invalidate(&self, upstream: Option<&str>, subject: &Subject) {
         self.0.scopes.invalidate(upstream, subject);
     }
+}
 
-    /// Forgets answers, and those that are on their way.
-    #[must_use]
-    pub fn purge(&self, order: &Order) -> Purged {
-        let subject = order.tier.map_or(Subject::Everything, Subject::Tier);
+impl<N: Upstreams> Forget for Cache<N> {
+    fn purge(&self, order: &Order) -> Purged {
+        let (upstream, subject) =
+            (order.upstream.as_deref(), order.tier.map_or(Subject::Everything, Subject::Tier));
         // Counted as purged where they are; whoever holds one already finds that it does not hold.
-        let purged = self.0.tiers.purge(order.upstream.as_deref(), order.tier);
-        self.0.scopes.invalidate(order.upstream.as_deref(), &subject);
-        let late = self.0.tiers.purge(order.upstream.as_deref(), order.tier);
+        let purged = self.0.tiers.purge(upstream, order.tier);
+        self.invalidate(upstream, &subject);
+        let late = self.0.tiers.purge(upstream, order.tier);
         Purged { entries: purged.entries + late.entries, bytes: purged.bytes + late.bytes }
     }
 }
@@ -112,6 +117,7 @@ impl<N: Upstreams> Inner<N> {
             // Each time: a call under the plan before may just have left something.
             self.scopes.retain(&plan);
             self.seen.retain(&plan);
+            self.listening.retain(&plan);
             self.tiers.sweep(Instant::now());
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -158,6 +164,10 @@ impl<N: Upstreams> Upstreams for Cache<N> {
 
     async fn handshake(&self, call: &Call, upstream: Arc<plan::Upstream>) -> Result<Message, Failure> {
         self.0.next.handshake(call, upstream).await
+    }
+
+    fn generation(&self, upstream: &plan::Upstream) -> u64 {
+        self.0.next.generation(upstream)
     }
 }
 

@@ -99,6 +99,9 @@ impl<N: Upstreams> Inner<N> {
             };
         };
         let scope = self.scopes.of(&upstream);
+        if !upstream.is_http() {
+            scope.answered_by(self.next.generation(&upstream));
+        }
         let mut tally = Tally { scope: scope.clone(), tier: read.method.tier(), found: Found::Miss };
         let question = Arc::new(Question { call, upstream, read, scope, id, own, public });
         let now = Instant::now();
@@ -249,7 +252,7 @@ impl<N: Upstreams> Inner<N> {
     }
 
     /// One exchange with the upstream; what may be kept of it, is.
-    async fn fetch(&self, question: &Question, stamp: Stamp) -> Result<Landed, Failure> {
+    async fn fetch(self: &Arc<Self>, question: &Question, stamp: Stamp) -> Result<Landed, Failure> {
         let tier = question.read.method.tier();
         let limits = question.call.plan.caching.tier(tier);
         let most = usize::try_from(limits.bytes / 8).unwrap_or(usize::MAX);
@@ -274,6 +277,7 @@ impl<N: Upstreams> Inner<N> {
                 let entry = Arc::new(entry);
                 let key = question.public.filter(|_| public).unwrap_or(question.own);
                 self.tiers.put(key, entry.clone());
+                self.listen_for(&question.call, &question.upstream, entry.terms(), limits);
                 Some(entry)
             }
             Err(why) => {

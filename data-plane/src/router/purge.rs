@@ -3,7 +3,7 @@
 use super::Router;
 use crate::{
     call::Upstreams,
-    purge::{Order, Purged},
+    purge::{Forget, Order, Purged},
 };
 use o1_proto::model::Tier;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use std::time::Duration;
 /// How long an order waits for lists that are fetched again for its sake.
 const AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
-impl<N: Upstreams> Router<N> {
-    /// Forgets what is kept. Lists stand until they were fetched again, and so do those of an upstream that does not
+impl<N: Upstreams + Forget> Router<N> {
+    /// Forgets what is kept, below and here. Lists stand until they were fetched again, and so do those of an upstream that does not
     /// answer: waits for the others, for a moment.
     pub async fn purge(&self, order: &Order) -> Purged {
+        let purged = self.next.purge(order);
         if order.includes(Tier::Catalogue) {
             self.catalogue.again(|upstream| order.concerns(&upstream.name), AGAIN_WITHIN).await;
         }
-        Purged::default()
+        purged
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     pattern::{Filter, Pattern},
     plan::{Plan, Server, Upstream},
     principal::{Access, Grant, Principal},
-    purge::Order,
+    purge::{Forget, Order, Purged},
     seal::Keyring,
 };
 use bytes::Bytes;
@@ -68,6 +68,12 @@ impl Upstreams for Scripted {
 
     async fn handshake(&self, _: &Call, _: Arc<Upstream>) -> Result<Message, Failure> {
         Ok(message(r#"{"jsonrpc":"2.0","id":1,"result":{"capabilities":{"tools":{}}}}"#))
+    }
+}
+
+impl Forget for Scripted {
+    fn purge(&self, _: &Order) -> Purged {
+        Purged { entries: 1, bytes: 1 }
     }
 }
 
@@ -490,7 +496,8 @@ async fn an_order_to_forget_lists_is_done_when_they_were_fetched_again() {
     };
     let order = |upstream: Option<&str>, tier| Order { upstream: upstream.map(str::to_owned), tier };
     assert_eq!((lists("a"), lists("b")), (1, 1));
-    world.router.purge(&order(Some("a"), None)).await;
+    let purged = world.router.purge(&order(Some("a"), None)).await;
+    assert_eq!(purged, Purged { entries: 1, bytes: 1 }, "what the layer below forgot");
     assert_eq!((lists("a"), lists("b")), (2, 1));
     world.router.purge(&order(None, Some(model::Tier::Resources))).await;
     assert_eq!((lists("a"), lists("b")), (2, 1), "resources are no lists");

@@ -1,6 +1,7 @@
 //! What is kept, for whom and for how long.
 
 use super::*;
+use crate::purge::Forget as _;
 use o1_proto::model::Share;
 
 const SECOND: Duration = Duration::from_secs(1);

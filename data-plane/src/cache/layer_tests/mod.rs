@@ -2,6 +2,7 @@
 
 mod bodies;
 mod flights;
+mod hearing;
 mod keeping;
 mod windows;
 
@@ -43,6 +44,8 @@ struct Server {
     takes: Mutex<Duration>,
     /// The principals of the requests it got.
     asked: Mutex<Vec<String>>,
+    /// What it says of itself; `None`: nothing.
+    handshake: Mutex<Option<&'static str>>,
     /// Exchanges that ended without an answer, because nobody waited.
     dropped: AtomicUsize,
 }
@@ -74,7 +77,8 @@ impl Upstreams for Scripted {
     }
 
     async fn handshake(&self, _: &Call, _: Arc<Upstream>) -> Result<Message, Failure> {
-        Err(Failure::new(Kind::Internal, "nobody asks here"))
+        let said = *self.0.handshake.lock().unwrap();
+        said.map(message).ok_or_else(|| Failure::new(Kind::Internal, "it says nothing of itself"))
     }
 }
 
@@ -113,6 +117,7 @@ impl Rig {
             script: Mutex::new(Arc::new(|call: &Call, _: usize| Ok(result(call, PRIVATE)))),
             takes: Mutex::new(Duration::from_secs(1)),
             asked: Mutex::default(),
+            handshake: Mutex::default(),
             dropped: AtomicUsize::new(0),
         });
         let cache = Cache::new(&context, Scripted(server.clone()));
