@@ -10,8 +10,8 @@ use std::{
     },
 };
 
-/// Characters of a command that are shown.
-const MAX_COMMAND: usize = 120;
+/// Characters of a program that are shown.
+const MAX_PROGRAM: usize = 120;
 
 /// The numbers of one endpoint of one upstream, over all its configurations.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl Drop for Queued {
 }
 
 /// What an upstream's endpoints are called in metrics and status, in the order of [`plan::Upstream::primary`]: the URL
-/// or the command, without what may be a secret. No two are called the same.
+/// or the program, without what may be a secret, as arguments are. No two are called the same.
 #[must_use]
 pub fn labels(upstream: &plan::Upstream) -> Vec<String> {
     let mut seen = BTreeMap::new();
@@ -137,10 +137,10 @@ fn label(endpoint: &plan::Endpoint) -> String {
     match endpoint {
         plan::Endpoint::Http { url, .. } => plain_url(url),
         plan::Endpoint::Stdio { command, .. } => {
-            let line = command.join(" ");
-            match line.char_indices().nth(MAX_COMMAND) {
-                Some((end, _)) => format!("{}…", &line[..end]),
-                None => line,
+            let program = command.first().map_or("", String::as_str);
+            match program.char_indices().nth(MAX_PROGRAM) {
+                Some((end, _)) => format!("{}…", &program[..end]),
+                None => program.to_owned(),
             }
         }
     }
@@ -209,7 +209,7 @@ mod tests {
             http("http://127.0.0.1:2/mcp"),
             http("http://127.0.0.1:2/mcp"),
             plan::Endpoint::Stdio {
-                command: vec!["npx".into(), "x".repeat(200)],
+                command: vec!["n".repeat(200), "--key=secret".into()],
                 env: vec![("TOKEN".into(), "secret".into())],
                 cwd: None,
                 processes: o1_proto::model::Processes::Shared,
@@ -221,6 +221,6 @@ mod tests {
             labels[..3],
             ["http://127.0.0.1:1/mcp?…", "http://127.0.0.1:2/mcp", "http://127.0.0.1:2/mcp #2"]
         );
-        assert_eq!(labels[3], format!("npx {}…", "x".repeat(116)));
+        assert_eq!(labels[3], format!("{}…", "n".repeat(120)));
     }
 }

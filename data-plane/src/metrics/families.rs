@@ -393,7 +393,7 @@ pub fn reference_page() -> String {
     }
     let words = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     page.push_str(&format!(
-        "\nLabels with a closed set of words: `tier` {}; `cause` {}; `reason` {}.\nAn `endpoint` is its URL or command, \
+        "\nLabels with a closed set of words: `tier` {}; `cause` {}; `reason` {}.\nAn `endpoint` is its URL or program, \
          without what may be a secret; the second of two that look the same ends in ` #2`.\n",
         words(&Tier::ALL.map(Tier::word)),
         words(&Cause::ALL.map(Cause::word)),

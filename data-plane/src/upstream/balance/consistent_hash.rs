@@ -105,7 +105,9 @@ impl<'a> Bound<'a> {
 
     /// Whether `load` is at most c times its share of all calls, rounded up.
     pub(super) fn bears(&self, at: usize, load: u32) -> bool {
-        let share = C.0 * u128::from(self.load) * u128::from(self.shares.weight(at));
-        u128::from(load) <= share.div_ceil(C.1 * u128::from(self.weight.max(1)))
+        // load <= ceil(x / y), without the division
+        let x = C.0 * u128::from(self.load) * u128::from(self.shares.weight(at));
+        let y = C.1 * u128::from(self.weight.max(1));
+        u128::from(load.saturating_sub(1)) * y < x
     }
 }

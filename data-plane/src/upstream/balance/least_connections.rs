@@ -7,9 +7,12 @@ use fastrand::Rng;
 #[inline]
 pub(super) fn pick(shares: &Shares, endpoints: &impl Endpoints, rng: &mut Rng) -> Option<usize> {
     let first = random::weighted(shares, |at| endpoints.fits(at), rng)?;
-    let Some(second) = random::weighted(shares, |at| at != first && endpoints.fits(at), rng) else {
-        return Some(first);
+    let other = |at: usize| at != first && endpoints.fits(at);
+    let second = match shares.len() {
+        2 => Some(1 - first).filter(|at| other(*at)),
+        _ => random::weighted(shares, other, rng),
     };
+    let Some(second) = second else { return Some(first) };
     // a / wa < b / wb, without fractions
     let scaled =
         |load: usize, weight: usize| u128::from(endpoints.load(load)) * u128::from(shares.weight(weight));

@@ -21,10 +21,11 @@ impl Turns {
     /// near the golden section leaves no endpoint waiting much longer than its share says.
     pub(super) fn new(shares: &Shares) -> Self {
         let total = shares.total();
-        let golden = u64::try_from(u128::from(total) * 618_033_989 / 1_000_000_000).unwrap_or(1);
-        let stride = if shares.are_equal() {
+        // Beyond that a turn times the stride would not fit, and no such store exists.
+        let stride = if shares.are_equal() || total > u64::from(u32::MAX) {
             1
         } else {
+            let golden = total * 618 / 1000;
             (golden.max(1)..=total).find(|stride| divisor(total, *stride) == 1).unwrap_or(1)
         };
         Self { next: AtomicU64::new(0), stride }
@@ -36,8 +37,7 @@ impl Turns {
     pub(super) fn pick(&self, shares: &Shares, endpoints: &impl Endpoints, rng: &mut Rng) -> Option<usize> {
         for _ in 0..2 * shares.len() {
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % shares.total();
-            let point = u128::from(turn) * u128::from(self.stride) % u128::from(shares.total());
-            let at = shares.owner(u64::try_from(point).unwrap_or_default());
+            let at = shares.owner(turn * self.stride % shares.total());
             if endpoints.fits(at) {
                 return Some(at);
             }
