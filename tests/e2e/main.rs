@@ -25,6 +25,8 @@ mod headers;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
+mod invalidation;
+#[cfg(test)]
 mod leaks;
 #[cfg(test)]
 mod legacy_servers;

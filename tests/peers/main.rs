@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod questions;
