@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::{Backend, Body, Call, Reply, Route},
     context::Context,
-    failure::Failure,
+    failure::{Failure, Kind},
     mcp::{self, Era, Message, method},
 };
 use futures_util::{StreamExt as _, stream};
@@ -65,7 +65,7 @@ async fn request<B: Backend>(
         let guard = Guard::new(runtime, place, &opened.message, None, None).by(deadline);
         let answered = guard.answer(exchange(runtime, call, opened, at)).await;
         tried.push(at);
-        if is_again(runtime, opened, &answered, tried.len(), deadline) {
+        if is_again(runtime, opened, &answered, &tried, deadline) {
             tracing::debug!(upstream = runtime.upstream.name, "an endpoint did not work, asking another");
             continue;
         }
@@ -77,21 +77,27 @@ async fn request<B: Backend>(
     }
 }
 
-/// Whether a request that was sent so often is sent once more.
+/// Whether a request that was sent to these is sent once more. Where there is no other endpoint, only if the
+/// connection broke: asking again at once who is not there, or silent, would only double the wait.
 fn is_again<B: Backend>(
     runtime: &Runtime<B>,
     opened: &Opened,
     answered: &Result<Reply, Failure>,
-    sent: usize,
+    tried: &[usize],
     deadline: Instant,
 ) -> bool {
     let (rules, message) = (&runtime.upstream.retry, &opened.message);
-    let (outage, unsent) = match answered {
-        Ok(reply) => (retry::is_outage_status(reply.status), false),
-        Err(failure) => (retry::is_outage(failure), failure.is_unsent()),
+    let (outage, unsent, broke) = match answered {
+        Ok(reply) => (retry::is_outage_status(reply.status), false, false),
+        Err(failure) => {
+            let (unsent, gone) = (failure.is_unsent(), failure.kind == Kind::Unreachable);
+            (retry::is_outage(failure), unsent, gone && !unsent)
+        }
     };
+    let another = (0..runtime.endpoints().len()).any(|at| !tried.contains(&at));
     outage
-        && sent < rules.attempts as usize
+        && (another || broke)
+        && tried.len() < rules.attempts as usize
         && is_free(opened)
         && (unsent || retry::may_run_twice(rules, message))
         && Instant::now() + retry::LEAST_TIME < deadline

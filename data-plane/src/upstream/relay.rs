@@ -98,6 +98,9 @@ async fn open<B: Backend>(
     let mut tried = Vec::new();
     loop {
         let place = runtime.store.take(call, &tried).await?;
+        if !tried.is_empty() {
+            place.retried();
+        }
         let remote = Remote { endpoint: place.at(), id: None };
         tried.push(remote.endpoint);
         let to = To { remote: &remote, place: Some(place) };
