@@ -7,6 +7,8 @@ mod balancing;
 #[cfg(test)]
 mod bytes;
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod catalogue;
 #[cfg(test)]
 mod continuation;

@@ -198,7 +198,8 @@ impl<N: Upstreams> Inner<N> {
             return Ok(Shared::Foreign);
         }
         if let Some(entry) = &landed.entry {
-            return given(Reply::json(entry.render(&question.id, Instant::now())));
+            // Of the moment at which it came in: nothing of its life is over for those who waited for it.
+            return given(Reply::json(entry.render(&question.id, entry.terms().received)));
         }
         if seat.leads {
             let came = landed.came.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -71,8 +71,8 @@ async fn what_is_not_kept_reaches_who_asked_as_the_events_it_came_in() {
     let call = rig.modern("p", 1, method::TOOLS_LIST, "");
     let expected = stream(&call).concat();
     let other = rig.begin(rig.modern("p", 2, method::TOOLS_LIST, ""));
-    let (first, other) = tokio::join!(rig.send(call), other);
-    let (first, other) = (first.unwrap(), other.unwrap().unwrap());
+    let (first, other) = tokio::join!(rig.send(call), other.end());
+    let (first, other) = (first.unwrap(), other.unwrap());
     assert!(first.is_event_stream() && !other.is_event_stream());
     assert_eq!(bytes(first).await, expected);
     assert_eq!(bytes(other).await, format!(r#"{{"jsonrpc":"2.0","id":2,"result":{{{NEVER}}}}}"#));

@@ -1,6 +1,7 @@
 //! The layer over a scripted upstream, with the clock in hand.
 
 mod bodies;
+mod eligibility;
 mod flights;
 mod hearing;
 mod keeping;
@@ -30,7 +31,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 const PUBLIC: &str = r#""resultType":"complete","ttlMs":60000,"cacheScope":"public""#;
 const PRIVATE: &str = r#""resultType":"complete","ttlMs":60000,"cacheScope":"private""#;
@@ -214,10 +215,20 @@ impl Rig {
     }
 
     /// Begins a call beside the test.
-    fn begin(self: &Arc<Self>, call: Call) -> tokio::task::JoinHandle<Result<Reply, Failure>> {
-        let rig = self.clone();
-        #[expect(clippy::disallowed_methods, reason = "a test's own task, aborted by it")]
-        tokio::spawn(async move { rig.send(call).await })
+    fn begin(self: &Arc<Self>, call: Call) -> Begun {
+        let (rig, mut task) = (self.clone(), JoinSet::new());
+        task.spawn(async move { rig.send(call).await });
+        Begun(task)
+    }
+}
+
+/// A call that goes on beside the test; it is given up when this is dropped.
+struct Begun(JoinSet<Result<Reply, Failure>>);
+
+impl Begun {
+    /// What came of it.
+    async fn end(mut self) -> Result<Reply, Failure> {
+        self.0.join_next().await.expect("there is one task").expect("it does not panic")
     }
 }
 

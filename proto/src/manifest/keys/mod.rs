@@ -126,13 +126,12 @@ pub(super) static DOCUMENT: Section = Section {
             "{}",
             "Virtual servers: a selection of upstreams and of what they offer, at `/mcp/<name>`.",
         ),
-        key("cache", "section", "{}", "The tiers of the answer cache.").not_yet(),
+        key("cache", "section", "{}", "The tiers of the answer cache."),
         key(
             "batching",
             "section",
             "{}",
             "Collects list requests to one upstream for a moment and sends one.",
-        )
-        .not_yet(),
+        ),
     ],
 };

@@ -57,7 +57,7 @@ pub(in crate::manifest) static UPSTREAM: Section = Section {
             "What happens to calls while the backup is active. Needs a `backup`.",
         )
         .not_yet(),
-        key("cache", "section", "{}", "Which of its answers are cached.").not_yet(),
+        key("cache", "section", "{}", "Which of its answers are cached."),
         key("tls", "section", "{}", "Certificates for its `https` URLs."),
         key("pool", "section", "{}", "Connections kept to each of its URLs."),
     ],
