@@ -2,6 +2,7 @@
 //! cutting an event stream.
 
 mod balance;
+mod batch;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -67,5 +68,5 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, envelope, splice, events, balance::picks);
+criterion_group!(benches, envelope, splice, events, balance::picks, batch::split);
 criterion_main!(benches);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod arrays;
+#[cfg(test)]
 mod balancing;
 #[cfg(test)]
 mod bytes;

@@ -38,7 +38,7 @@ impl Connect for Backends {
         match &upstream.primary[endpoint] {
             Endpoint::Http { url, transport, headers, tls } => {
                 let tasks = &self.context.tasks;
-                match (HttpServer::new(upstream, url, headers, tls.as_deref(), tasks), transport) {
+                match (HttpServer::new(upstream, url, headers, tls.as_deref(), &self.context), transport) {
                     (Ok(server), Transport::Http) => Server::Http(server),
                     (Ok(server), Transport::Sse) => {
                         Server::Sse(SseServer::new(&upstream.name, server, upstream.timeouts.connect, tasks))

@@ -12,3 +12,4 @@ pub mod stdio;
 
 pub use any::Backends;
 pub use bridge::Bridges;
+pub use http::{Portions, portions};

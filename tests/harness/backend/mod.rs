@@ -1,10 +1,13 @@
 //! An MCP server over Streamable HTTP in raw JSON: it answers what the test scripted, byte for byte, and keeps what
 //! it was sent. [`serve`] is its side of the protocol.
 
+mod array;
 mod serve;
 mod sse;
 #[cfg(test)]
 mod tests;
+
+pub use array::Arrays;
 
 use serde_json::Value;
 use std::{
@@ -117,6 +120,7 @@ struct State {
     ran: Vec<Received>,
     /// Answers go out as event streams instead of JSON.
     sse: bool,
+    arrays: Arrays,
     /// JSON text of each tool, by name.
     tools: BTreeMap<String, String>,
     /// By method, or by method and name: `tools/call echo`.
@@ -192,6 +196,7 @@ impl Backend {
             get: None,
             ran: Vec::new(),
             sse: false,
+            arrays: Arrays::Refused,
             tools: BTreeMap::new(),
             answers: BTreeMap::new(),
             received: Vec::new(),
@@ -267,6 +272,25 @@ impl Backend {
     /// Answers go out as event streams from now on.
     pub fn answer_by_sse(&self) {
         self.shared.state().sse = true;
+    }
+
+    /// Says what becomes of JSON-RPC arrays, which are refused otherwise.
+    pub fn take_arrays(&self, arrays: Arrays) {
+        self.shared.state().arrays = arrays;
+    }
+
+    /// The JSON-RPC arrays received so far: the methods in each.
+    ///
+    /// # Panics
+    /// One holds something that is no request.
+    #[must_use]
+    pub fn arrays(&self) -> Vec<Vec<String>> {
+        let methods = |request: &Received| {
+            let body: Value = serde_json::from_str(&request.body).ok()?;
+            let method = |item: &Value| item["method"].as_str().expect("a request").to_owned();
+            Some(body.as_array()?.iter().map(method).collect())
+        };
+        self.received().iter().filter_map(methods).collect()
     }
 
     /// Serves legacy clients without session ids from now on, as servers without state do.

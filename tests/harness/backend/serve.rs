@@ -1,6 +1,6 @@
 //! The protocol: HTTP in, scripted answers out.
 
-use super::{Answer, Era, Lost, Received, Shared, State, sse};
+use super::{Answer, Era, Lost, Received, Shared, State, array, sse};
 use crate::http::member;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -115,29 +115,12 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
     if first && !shared.state().answers.contains_key("initialize") {
         return Some(initialize(&parsed, id.as_deref().unwrap_or("null"), &shared));
     }
-    let session = received.header("mcp-session-id");
-    let lost = shared.state().lost;
-    let strict = !modern && !first && lost != Lost::Stateless;
-    if strict && session.is_empty() {
-        let error = r#"{"code":-32000,"message":"no session"}"#;
-        return Some(json(
-            400,
-            "application/json",
-            &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
-        ));
+    let strict = !modern && !first && shared.state().lost != Lost::Stateless;
+    if strict && let Some(refusal) = unknown_session(&received, &shared) {
+        return Some(refusal);
     }
-    if strict && !shared.state().sessions.contains(session) {
-        let (code, error) = match lost {
-            Lost::BadRequest => {
-                (400, r#"{"code":-32000,"message":"Bad Request: No valid session ID provided"}"#)
-            }
-            _ => (404, r#"{"code":-32001,"message":"session not found"}"#),
-        };
-        return Some(json(
-            code,
-            "application/json",
-            &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#),
-        ));
+    if parsed.is_array() {
+        return array::answered(&received, &shared);
     }
     shared.state().ran.push(received.clone());
     let (Some(id), true) = (id, parsed["method"].is_string()) else {
@@ -158,6 +141,18 @@ async fn post(received: Received, parsed: Value, shared: Arc<Shared>) -> Reply {
         unfinished.finish();
     }
     reply
+}
+
+/// What a request gets that names no session, or one that is not there.
+fn unknown_session(received: &Received, shared: &Shared) -> Option<Response<Body>> {
+    let (session, state) = (received.header("mcp-session-id"), shared.state());
+    let (code, error) = match state.lost {
+        _ if session.is_empty() => (400, r#"{"code":-32000,"message":"no session"}"#),
+        _ if state.sessions.contains(session) => return None,
+        Lost::BadRequest => (400, r#"{"code":-32000,"message":"Bad Request: No valid session ID provided"}"#),
+        _ => (404, r#"{"code":-32001,"message":"session not found"}"#),
+    };
+    Some(json(code, "application/json", &format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#)))
 }
 
 pub(super) fn initialize_result(parsed: &Value) -> String {
@@ -421,7 +416,7 @@ pub(super) fn events_response(body: Body) -> Response<Body> {
     response
 }
 
-fn json(code: u16, content_type: &str, body: &str) -> Response<Body> {
+pub(super) fn json(code: u16, content_type: &str, body: &str) -> Response<Body> {
     let mut response = status(code, body);
     response.headers_mut().insert("content-type", content_type.parse().expect("a header value"));
     response

@@ -1,6 +1,10 @@
 //! A legacy session with a Streamable HTTP server.
 
-use super::{ACCEPT_BOTH, HttpServer, resume, unless_lost};
+use super::{
+    ACCEPT_BOTH, HttpServer,
+    batch::{self, Window},
+    resume, unless_lost,
+};
 use crate::{
     call::{Body, EVENT_STREAM, JSON, Reply, read_messages, read_response},
     failure::{Failure, Kind},
@@ -16,14 +20,16 @@ use std::sync::{
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub struct HttpLink(Arc<Inner>);
+pub struct HttpLink(pub(super) Arc<Inner>);
 
-struct Inner {
-    server: HttpServer,
+pub(super) struct Inner {
+    pub(super) server: HttpServer,
     session: Option<HeaderValue>,
     version: HeaderValue,
     handshake: Message,
     open: AtomicBool,
+    /// Who waits to be asked for together; only with a server that has arrays.
+    pub(super) window: Option<Window>,
 }
 
 impl Inner {
@@ -86,12 +92,14 @@ impl HttpLink {
             .ok_or_else(|| {
                 Failure::new(Kind::WrongEra, "the upstream negotiated a revision that has no sessions")
             })?;
+        let window = (version == batch::REVISION).then(Window::default);
         let link = Self(Arc::new(Inner {
             server: server.clone(),
             session,
             version,
             handshake: answer,
             open: AtomicBool::new(true),
+            window,
         }));
         let initialized = Message::parse(&rpc::notification(method::INITIALIZED, None))
             .expect("a notification of our own is a message");
@@ -110,7 +118,10 @@ impl HttpLink {
     /// Sends a request. An event stream that the server closes before it has answered is taken up again where
     /// it stopped (2025-11-25, "resumability").
     pub(crate) async fn ask(&self, message: &Message) -> Result<Reply, Failure> {
-        let reply = self.post(message).await?;
+        if let Some(reply) = batch::ask(self, message).await? {
+            return Ok(reply);
+        }
+        let reply = self.post(message.bytes().clone()).await?;
         if !reply.is_event_stream() {
             return Ok(reply);
         }
@@ -124,7 +135,7 @@ impl HttpLink {
     }
 
     pub(crate) async fn tell(&self, message: &Message) -> Result<(), Failure> {
-        let reply = self.post(message).await?;
+        let reply = self.post(message.bytes().clone()).await?;
         if reply.status.is_success() {
             return Ok(());
         }
@@ -163,7 +174,7 @@ impl HttpLink {
             Err(failure) if failure.kind == Kind::SessionLost => {
                 let ping = Message::parse(&rpc::request(b"\"o1-ping\"", method::PING, b"{}"))
                     .expect("a request of our own is a message");
-                self.post(&ping).await.and(Err(none()))
+                self.post(ping.bytes().clone()).await.and(Err(none()))
             }
             _ => Err(Failure::new(Kind::Protocol, format!("the upstream answered GET with HTTP {status}"))),
         }
@@ -177,11 +188,11 @@ impl HttpLink {
         }
     }
 
-    async fn post(&self, message: &Message) -> Result<Reply, Failure> {
+    pub(super) async fn post(&self, body: Bytes) -> Result<Reply, Failure> {
         let mut headers = self.headers();
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
         headers.insert(header::CONTENT_TYPE, JSON);
-        let reply = self.0.server.reply(Method::POST, headers, message.bytes().clone()).await?;
+        let reply = self.0.server.reply(Method::POST, headers, body).await?;
         if self.0.session.is_none() {
             return Ok(reply);
         }

@@ -1,17 +1,21 @@
 //! A Streamable HTTP endpoint.
 
+mod batch;
 mod link;
 mod resume;
 
+pub use batch::{Portions, portions};
 pub use link::HttpLink;
 
 use crate::{
     call::{Ask, Body, JSON, Reply, read_all, read_response},
+    context::Context,
     failure::{Failure, Kind},
     mcp::{Era, Message, era, header as mcp_header, json, method, own, rpc},
     plan::Upstream,
     tls,
 };
+use batch::Arrays;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -38,6 +42,7 @@ struct Inner {
     credentials: HeaderMap,
     connect: Duration,
     tasks: Tasks,
+    arrays: Arrays,
 }
 
 /// Idle connections are given up before the server does (uvicorn and Node wait 5 s): a request that meets a
@@ -53,7 +58,7 @@ impl HttpServer {
         url: &Uri,
         credentials: &HeaderMap,
         tls: Option<&ClientConfig>,
-        tasks: &Tasks,
+        context: &Context,
     ) -> Result<Self, Failure> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -82,8 +87,9 @@ impl HttpServer {
             .http2_adaptive_window(true)
             .build(connector);
         let connect = upstream.timeouts.connect;
-        let (url, credentials, tasks) = (url.clone(), credentials.clone(), tasks.clone());
-        Ok(Self(Arc::new(Inner { client, url, credentials, connect, tasks })))
+        let (url, credentials, tasks) = (url.clone(), credentials.clone(), context.tasks.clone());
+        let arrays = Arrays::new(&upstream.name, context);
+        Ok(Self(Arc::new(Inner { client, url, credentials, connect, tasks, arrays })))
     }
 
     /// A modern message with the client's own headers.

@@ -4,7 +4,7 @@
 
 use super::HttpLink;
 use crate::{
-    call::{BoxError, MESSAGE_MAX, Messages},
+    call::{Body, BoxError, MESSAGE_MAX, Messages},
     failure::{Failure, Kind},
     mcp::{self, Message, sse},
 };
@@ -20,42 +20,41 @@ const ATTEMPTS_MAX: u32 = 5;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-struct Stream {
+/// What the events of such a stream carry.
+pub(super) struct Events {
     link: HttpLink,
     body: UnsyncBoxBody<Bytes, BoxError>,
     reader: sse::Reader,
     last: Option<String>,
     retry: Duration,
     fruitless: u32,
-    done: bool,
 }
 
+/// The messages up to the response.
 pub(super) fn messages(link: HttpLink, body: UnsyncBoxBody<Bytes, BoxError>) -> Messages {
-    let stream = Stream {
-        link,
-        body,
-        reader: sse::Reader::new(MESSAGE_MAX),
-        last: None,
-        retry: Duration::from_secs(1),
-        fruitless: 0,
-        done: false,
-    };
-    stream::unfold(stream, |mut stream| async move {
-        if stream.done {
-            return None;
-        }
-        let next = stream.next().await;
-        stream.done = match &next {
-            Ok(message) => message.kind() == mcp::Kind::Response,
-            Err(_) => true,
+    stream::unfold(Some(Events::new(link, body)), |events| async move {
+        let mut events = events?;
+        let next = match events.next().await {
+            Ok(Some(data)) => Message::parse(&data).map_err(|_| {
+                Failure::new(Kind::Protocol, "the upstream sent an event that is not a JSON-RPC message")
+            }),
+            Ok(None) => Err(ended(None)),
+            Err(failure) => Err(failure),
         };
-        Some((next, stream))
+        let goes_on = next.as_ref().is_ok_and(|message| message.kind() != mcp::Kind::Response);
+        Some((next, goes_on.then_some(events)))
     })
     .boxed()
 }
 
-impl Stream {
-    async fn next(&mut self) -> Result<Message, Failure> {
+impl Events {
+    pub(super) fn new(link: HttpLink, body: UnsyncBoxBody<Bytes, BoxError>) -> Self {
+        let reader = sse::Reader::new(MESSAGE_MAX);
+        Self { link, body, reader, last: None, retry: Duration::from_secs(1), fruitless: 0 }
+    }
+
+    /// The data of the next event that has any; `None` where the server ended the stream for good.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             if let Some(event) = self.reader.next_event().map_err(|sse::TooLarge| too_large())? {
                 self.fruitless = 0;
@@ -64,51 +63,50 @@ impl Stream {
                     self.retry = Duration::from_millis(ms).clamp(RETRY_MIN, RETRY_MAX);
                 }
                 if !event.data.is_empty() {
-                    return Message::parse(&event.data).map_err(|_| {
-                        Failure::new(
-                            Kind::Protocol,
-                            "the upstream sent an event that is not a JSON-RPC message",
-                        )
-                    });
+                    return Ok(Some(event.data));
                 }
                 continue;
             }
-            match self.body.frame().await {
+            let error = match self.body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.reader.push(&data);
                     }
+                    continue;
                 }
-                Some(Err(error)) => self.take_up(Some(error)).await?,
-                None => self.take_up(None).await?,
+                Some(Err(error)) => Some(error),
+                None => None,
+            };
+            match (self.last.clone().filter(|_| self.fruitless < ATTEMPTS_MAX), error) {
+                (Some(last), error) => self.take_up(&last, error).await?,
+                (None, Some(error)) => return Err(ended(Some(error))),
+                (None, None) => return Ok(None),
             }
         }
     }
 
-    /// Connects again after the last event seen, if the server gave its events ids.
-    async fn take_up(&mut self, error: Option<BoxError>) -> Result<(), Failure> {
-        let ended = |because: Option<BoxError>| {
-            let failure =
-                Failure::new(Kind::Unreachable, "the upstream ended its answer early; the call may have run");
-            match because {
-                Some(error) => failure.because(error),
-                None => failure,
-            }
-        };
-        let Some(last) = self.last.clone().filter(|_| self.fruitless < ATTEMPTS_MAX) else {
-            return Err(ended(error));
-        };
+    /// Connects again after the last event seen.
+    async fn take_up(&mut self, last: &str, error: Option<BoxError>) -> Result<(), Failure> {
         self.fruitless += 1;
         tokio::time::sleep(self.retry).await;
-        let reply = self.link.get(Some(&last)).await.map_err(|failure| match failure.kind {
+        let reply = self.link.get(Some(last)).await.map_err(|failure| match failure.kind {
             // Before it was lost, the session took the request.
             Kind::SessionLost => ended(Some(failure.into())),
             _ => failure,
         })?;
-        let crate::call::Body::Bytes(body) = reply.body else { return Err(ended(error)) };
+        let Body::Bytes(body) = reply.body else { return Err(ended(error)) };
         self.body = body;
         self.reader = sse::Reader::new(MESSAGE_MAX);
         Ok(())
+    }
+}
+
+fn ended(because: Option<BoxError>) -> Failure {
+    let failure =
+        Failure::new(Kind::Unreachable, "the upstream ended its answer early; the call may have run");
+    match because {
+        Some(error) => failure.because(error),
+        None => failure,
     }
 }
 
