@@ -155,6 +155,8 @@ fn noise() -> impl Strategy<Value = Vec<(usize, Json)>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn spelling_and_what_does_not_count_change_no_key(
         members in object(), meta in object(), (one, other) in (noise(), noise()), seeds: (u64, u64),

@@ -96,6 +96,8 @@ enum Step {
         subject: prop::sample::Index,
     },
     Wrote(usize),
+    /// Who listened to the upstream lost it.
+    Doubt(usize),
     Purge {
         upstream: Option<usize>,
         tier: Option<usize>,
@@ -130,6 +132,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (prop::option::weighted(0.8, 0..2_usize), any::<prop::sample::Index>())
             .prop_map(|(upstream, subject)| Step::Invalidate { upstream, subject }),
         1 => (0..2_usize).prop_map(Step::Wrote),
+        1 => (0..2_usize).prop_map(Step::Doubt),
         1 => (prop::option::of(0..2_usize), prop::option::of(0..3_usize))
             .prop_map(|(upstream, tier)| Step::Purge { upstream, tier }),
         1 => (0..12_u8).prop_map(Step::Limits),
@@ -148,6 +151,8 @@ struct Known {
     subject: Subject,
     /// How many invalidations there had been when it was asked for.
     asked: usize,
+    /// How many listeners had been lost.
+    doubts: usize,
     received: Instant,
     life: Duration,
     /// Whose it is; `None`: anybody's.
@@ -172,6 +177,7 @@ struct Asked {
     principal: usize,
     asked: usize,
     writes: usize,
+    doubts: usize,
 }
 
 /// What the model expects to have been counted for one tier of one upstream.
@@ -198,6 +204,8 @@ struct World {
     invalidated: Vec<(usize, Subject)>,
     /// Completed calls that may have changed something, by upstream.
     writes: [usize; 2],
+    /// Listeners lost, by upstream.
+    doubts: [usize; 2],
     flights: Vec<Flight>,
     counts: BTreeMap<(usize, usize), Counts>,
     answers: u64,
@@ -227,6 +235,7 @@ impl World {
             known: BTreeMap::new(),
             invalidated: Vec::new(),
             writes: [0; 2],
+            doubts: [0; 2],
             flights: Vec::new(),
             counts: BTreeMap::new(),
             answers: 0,
@@ -263,6 +272,10 @@ impl World {
             Step::Wrote(upstream) => {
                 self.scopes.of(&self.upstreams[upstream]).wrote();
                 self.writes[upstream] += 1;
+            }
+            Step::Doubt(upstream) => {
+                self.scopes.of(&self.upstreams[upstream]).doubt();
+                self.doubts[upstream] += 1;
             }
             Step::Purge { upstream, tier } => self.purge(upstream, tier),
             Step::Limits(choice) => {
@@ -305,6 +318,11 @@ impl World {
         let limits = self.limits.tier(known.entry.tier());
         let old = Instant::now() - known.received;
         let within = |window: Duration| old < known.life + window;
+        if known.doubts != self.doubts[known.upstream] {
+            let serves = !limits.stale_if_error.is_zero() && within(limits.stale_if_error);
+            let age = Age::Stale { while_revalidate: false, if_error: true };
+            return if serves { Ok(age) } else { Err(Cause::Expired) };
+        }
         let (while_revalidate, if_error) =
             (within(limits.stale_while_revalidate), within(limits.stale_if_error));
         match (within(Duration::ZERO), while_revalidate || if_error) {
@@ -341,7 +359,7 @@ impl World {
                     assert_eq!(age, expected);
                     assert_eq!((known.upstream, &known.subject), (upstream, subject), "a wrong answer");
                     assert!(known.owner.is_none_or(|owner| owner == principal), "a foreign answer");
-                    check_rendered(&entry, &known);
+                    check_rendered(&entry, &known, age);
                     let counted = self.scopes.of(&self.upstreams[upstream]);
                     if age == Age::Fresh {
                         counted.counts(tier).hit();
@@ -369,6 +387,7 @@ impl World {
             principal,
             asked: self.invalidated.len(),
             writes: self.writes[upstream],
+            doubts: self.doubts[upstream],
         };
         Flight { stamp: scope.now(), scope, upstream: self.upstreams[upstream].clone(), known, answer }
     }
@@ -385,8 +404,9 @@ impl World {
         let changed = self.is_invalidated(asked.upstream, &asked.subject, asked.asked);
         let current = asked.generation == self.generations[asked.upstream];
         assert_eq!(scope.holds(&asked.subject, stamp), current && !changed);
-        let wrote = asked.writes != self.writes[asked.upstream] && current;
-        assert_eq!(scope.joins(&asked.subject, stamp), current && !changed && !wrote);
+        let alone =
+            asked.writes == self.writes[asked.upstream] && asked.doubts == self.doubts[asked.upstream];
+        assert_eq!(scope.joins(&asked.subject, stamp), current && !changed && alone);
         let (received, life) = (Instant::now(), Duration::from_millis(answer.life_ms.into()));
         let terms = Terms {
             scope,
@@ -412,8 +432,9 @@ impl World {
         counts.stored += 1;
         counts.entries += 1;
         counts.bytes += text.len() as u64;
-        let Asked { upstream, generation, subject, asked, .. } = asked;
-        let known = Known { entry, upstream, generation, subject, asked, received, life, owner, text };
+        let Asked { upstream, generation, subject, asked, doubts, .. } = asked;
+        let known =
+            Known { entry, upstream, generation, subject, asked, doubts, received, life, owner, text };
         self.known.insert((tier.at(), key), known);
     }
 
@@ -499,8 +520,9 @@ impl World {
     }
 }
 
-fn check_rendered(entry: &Entry, known: &Known) {
+fn check_rendered(entry: &Entry, known: &Known, age: Age) {
     let left = known.life.saturating_sub(Instant::now() - known.received).as_millis();
+    let left = if age == Age::Fresh { left } else { 0 };
     let expected = known
         .text
         .replace("\"first\"", "77")
