@@ -3,6 +3,7 @@
 
 mod balance;
 mod batch;
+mod cache;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -68,5 +69,5 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, envelope, splice, events, balance::picks, batch::split);
+criterion_group!(benches, envelope, splice, events, balance::picks, batch::split, cache::costs);
 criterion_main!(benches);
