@@ -11,13 +11,13 @@ use std::{net::SocketAddr, time::Duration};
 const SOON: Duration = Duration::from_secs(20);
 
 /// What a command prints, and how it ends.
-struct Run {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-async fn o1ctl(control: SocketAddr, arguments: &[&str]) -> Run {
+pub(crate) async fn o1ctl(control: SocketAddr, arguments: &[&str]) -> Run {
     let run = tokio::process::Command::new(binary("o1ctl"))
         .args(arguments)
         .args(["--control", &format!("http://{control}")])

@@ -8,6 +8,7 @@ mod arrays;
 mod balancing;
 #[cfg(test)]
 mod bytes;
+mod cache_status;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]

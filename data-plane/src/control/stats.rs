@@ -249,3 +249,88 @@ fn encode_batches(stats: BatchSample) -> wire::BatchStats {
         wait_sum_us: stats.wait_sum_us,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every count has a value of its own, so that two of them cannot be mistaken for each other.
+    #[test]
+    fn a_report_says_of_caches_endpoints_and_batches_what_was_counted() {
+        let cached = CacheSample {
+            hits: 1,
+            stale: 2,
+            misses: 3,
+            coalesced: 4,
+            skipped: [5, 6, 7, 8, 9],
+            stored: 10,
+            left: [11, 12, 13, 14, 15, 16],
+            entries: 17,
+            bytes: 18,
+        };
+        let mut stats = UpstreamStats::default();
+        stats.cache[Tier::Resources.at()] = cached;
+        stats.endpoints.push(EndpointStats {
+            endpoint: "http://e".to_owned(),
+            sample: EndpointSample {
+                picks: 1,
+                in_flight: 2,
+                ejections: 3,
+                ejected: true,
+                retries: 4,
+                queued: 5,
+                waiting: 6,
+                refused: 7,
+            },
+            gone: true,
+        });
+        (stats.batches.sizes[3], stats.batches.size_sum) = (21, 22);
+        (stats.batches.waits[4], stats.batches.wait_sum_us) = (23, 24);
+        let sent = encode_upstream(stats);
+        let tiers: Vec<_> = sent.cache.iter().map(wire::CacheStats::tier).collect();
+        assert_eq!(tiers, [wire::Tier::Tools, wire::Tier::Resources, wire::Tier::Catalogue]);
+        let resources = wire::CacheStats {
+            tier: wire::Tier::Resources.into(),
+            hits: 1,
+            stale: 2,
+            misses: 3,
+            coalesced: 4,
+            stored: 10,
+            skipped: Some(wire::CacheSkips {
+                no_life: 5,
+                error: 6,
+                not_complete: 7,
+                too_large: 8,
+                overtaken: 9,
+            }),
+            evictions: Some(wire::CacheEvictions {
+                expired: 11,
+                capacity: 12,
+                invalidated: 13,
+                purged: 14,
+                replaced: 15,
+                configuration: 16,
+            }),
+            entries: 17,
+            bytes: 18,
+        };
+        assert_eq!(sent.cache[1], resources);
+        let endpoint = wire::EndpointStats {
+            endpoint: "http://e".to_owned(),
+            picks: 1,
+            in_flight: 2,
+            ejections: 3,
+            ejected: true,
+            retries: 4,
+            queued: 5,
+            waiting: 6,
+            refused: 7,
+            gone: true,
+        };
+        assert_eq!(sent.endpoints, [endpoint]);
+        let batches = sent.batches.unwrap();
+        assert_eq!((batches.sizes.len(), batches.sizes[3], batches.size_sum), (11, 21, 22));
+        assert_eq!((batches.waits.len(), batches.waits[4], batches.wait_sum_us), (10, 23, 24));
+        assert_eq!((batches.size_bounds.len(), batches.wait_bounds_us.len()), (10, 9));
+    }
+}

@@ -4,8 +4,8 @@ use super::*;
 use o1_proto::{
     convert::from_duration,
     wire::{
-        CancelQuery, LogsQuery, Query, QueryAnswer, QueryFailureReason, ToolState, ToolsQuery, query::Ask,
-        query_answer::Part,
+        self, CancelQuery, LogsQuery, PurgeQuery, Query, QueryAnswer, QueryFailureReason, ToolState,
+        ToolsQuery, query::Ask, query_answer::Part,
     },
 };
 
@@ -133,5 +133,32 @@ async fn only_a_few_queries_are_answered_at_a_time_and_each_has_its_limit() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         id += 1;
     }
+    running.leave(peer).await;
+}
+
+#[tokio::test]
+async fn an_order_to_forget_is_carried_out_and_one_that_is_not_understood_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start();
+    let running = Running::start(dir.path(), Some(plane.address));
+    let mut peer = plane.welcome().await;
+    let purge = |id, upstream: &str, tier: i32| {
+        let ask = Ask::Purge(PurgeQuery { upstream: upstream.into(), tier });
+        Msg::Query(Query { id, ask: Some(ask), within: Some(from_duration(SOON)) })
+    };
+    for (id, upstream, tier) in [(1, "", 0), (2, "files", wire::Tier::Tools.into())] {
+        peer.send(purge(id, upstream, tier)).await;
+        match answer(&mut peer).await {
+            QueryAnswer { id: found, part: Some(Part::Purged(part)), last: true } => {
+                assert_eq!((found, part.entries, part.bytes), (id, 2, 4096));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    peer.send(purge(3, "nowhere", 0)).await;
+    assert_eq!(failure(&mut peer, 3).await, QueryFailureReason::NotFound);
+    // A tier of a later contract is not every tier.
+    peer.send(purge(4, "", 77)).await;
+    assert_eq!(failure(&mut peer, 4).await, QueryFailureReason::Unsupported);
     running.leave(peer).await;
 }
