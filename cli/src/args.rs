@@ -304,7 +304,8 @@ Examples:
   o1ctl cache stats --upstream weather --tier resources
   o1ctl cache stats --json | jq '.upstreams[].cache[] | {tier, hits, misses}'
 
-Counts are sums over all nodes since the control plane started; entries and bytes are what connected nodes hold now.
+Counts are sums over all nodes since the control plane started, entries and bytes what connected nodes hold, both as
+nodes reported them last: they do so every 5 s.
 RATE is the part of the look-ups that an entry answered; who waited for what another caller asked was not hit.")]
 pub struct CacheStats {
     /// This upstream alone

@@ -77,7 +77,7 @@ fn sum(a: &Value, b: &Value) -> Value {
             .map(|(key, value)| (key.clone(), sum(value, &b[key])))
             .collect::<serde_json::Map<_, _>>()
             .into(),
-        (Value::Number(a), Value::Number(b)) => (a.as_u64().unwrap() + b.as_u64().unwrap()).into(),
+        (Value::Number(a), Value::Number(b)) => (a.as_u64().unwrap_or(0) + b.as_u64().unwrap_or(0)).into(),
         (same, _) => same.clone(),
     }
 }
@@ -85,7 +85,9 @@ fn sum(a: &Value, b: &Value) -> Value {
 /// Without what is derived.
 fn counted(tier: &Value) -> Value {
     let mut tier = tier.clone();
-    tier.as_object_mut().unwrap().remove("hit_ratio");
+    if let Some(keys) = tier.as_object_mut() {
+        keys.remove("hit_ratio");
+    }
     tier
 }
 

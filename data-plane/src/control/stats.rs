@@ -254,10 +254,12 @@ fn encode_batches(stats: BatchSample) -> wire::BatchStats {
 mod tests {
     use super::*;
 
-    /// Every count has a value of its own, so that two of them cannot be mistaken for each other.
+    // In each test every count has a value of its own, so that two of them cannot be mistaken for each other.
+
     #[test]
-    fn a_report_says_of_caches_endpoints_and_batches_what_was_counted() {
-        let cached = CacheSample {
+    fn a_report_says_of_each_tier_what_was_counted() {
+        let mut stats = UpstreamStats::default();
+        stats.cache[Tier::Resources.at()] = CacheSample {
             hits: 1,
             stale: 2,
             misses: 3,
@@ -268,24 +270,6 @@ mod tests {
             entries: 17,
             bytes: 18,
         };
-        let mut stats = UpstreamStats::default();
-        stats.cache[Tier::Resources.at()] = cached;
-        stats.endpoints.push(EndpointStats {
-            endpoint: "http://e".to_owned(),
-            sample: EndpointSample {
-                picks: 1,
-                in_flight: 2,
-                ejections: 3,
-                ejected: true,
-                retries: 4,
-                queued: 5,
-                waiting: 6,
-                refused: 7,
-            },
-            gone: true,
-        });
-        (stats.batches.sizes[3], stats.batches.size_sum) = (21, 22);
-        (stats.batches.waits[4], stats.batches.wait_sum_us) = (23, 24);
         let sent = encode_upstream(stats);
         let tiers: Vec<_> = sent.cache.iter().map(wire::CacheStats::tier).collect();
         assert_eq!(tiers, [wire::Tier::Tools, wire::Tier::Resources, wire::Tier::Catalogue]);
@@ -315,6 +299,25 @@ mod tests {
             bytes: 18,
         };
         assert_eq!(sent.cache[1], resources);
+    }
+
+    #[test]
+    fn a_report_says_of_endpoints_and_batches_what_was_counted() {
+        let mut stats = UpstreamStats::default();
+        let sample = EndpointSample {
+            picks: 1,
+            in_flight: 2,
+            ejections: 3,
+            ejected: true,
+            retries: 4,
+            queued: 5,
+            waiting: 6,
+            refused: 7,
+        };
+        stats.endpoints.push(EndpointStats { endpoint: "http://e".to_owned(), sample, gone: true });
+        (stats.batches.sizes[3], stats.batches.size_sum) = (21, 22);
+        (stats.batches.waits[4], stats.batches.wait_sum_us) = (23, 24);
+        let sent = encode_upstream(stats);
         let endpoint = wire::EndpointStats {
             endpoint: "http://e".to_owned(),
             picks: 1,

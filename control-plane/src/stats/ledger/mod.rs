@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// The most upstreams that are known at one time, over all nodes.
 const MAX_UPSTREAMS: usize = 10_000;
-/// The most endpoints of one upstream of which ended boots are remembered.
+/// Of more endpoints of one upstream than these, ended boots are not remembered.
 const MAX_ENDPOINTS: usize = 1_000;
 
 /// Why a report does not count.
@@ -96,11 +96,7 @@ impl Totals {
         }
         self.batches += sample.batches.counters();
         for (label, endpoint) in &sample.endpoints {
-            if let Some(sum) = self.endpoints.get_mut(label) {
-                *sum += endpoint.counters;
-            } else if self.endpoints.len() < MAX_ENDPOINTS {
-                self.endpoints.insert(label.clone(), endpoint.counters);
-            }
+            *self.endpoints.entry(label.clone()).or_default() += endpoint.counters;
         }
     }
 }
@@ -182,8 +178,7 @@ impl Ledger {
     fn close(&mut self, uid: NodeUid) {
         for upstream in self.upstreams.values_mut() {
             if let Some(ended) = upstream.latest.remove(&uid) {
-                upstream.closed.add(&ended.sample);
-                upstream.window.forget(uid);
+                upstream.end(uid, &ended.sample);
             }
         }
     }
@@ -194,13 +189,15 @@ impl Ledger {
             return;
         }
         let upstream = self.upstreams.entry(sample.upstream.clone()).or_default();
-        let mut before = upstream.latest.get(&uid);
-        if let Some(ended) = before.take_if(|before| sample.restarted_since(&before.sample)) {
-            upstream.closed.add(&ended.sample);
-            upstream.window.forget(uid);
+        let mut before = None;
+        if let Some(ended) = upstream.latest.remove(&uid) {
+            if sample.restarted_since(&ended.sample) {
+                upstream.end(uid, &ended.sample);
+            } else if ended.current {
+                before = Some(ended.sample);
+            }
         }
-        let before = before.filter(|before| before.current).map(|before| &before.sample);
-        upstream.window.add(uid, before, &sample, at);
+        upstream.window.add(uid, before.as_ref(), &sample, at);
         upstream.latest.insert(uid, Series { sample, current: true });
     }
 }
@@ -218,6 +215,15 @@ impl UpstreamLedger {
         let mut sum = self.closed.clone();
         self.latest.values().for_each(|series| sum.add(&series.sample));
         sum
+    }
+
+    /// A node counts from the start again, or never again.
+    fn end(&mut self, uid: NodeUid, ended: &Sample) {
+        self.closed.add(ended);
+        if self.closed.endpoints.len() > MAX_ENDPOINTS {
+            self.closed.endpoints.retain(|label, _| ended.endpoints.contains_key(label));
+        }
+        self.window.forget(uid);
     }
 
     /// What a node reports of it; `None`: nothing any more.

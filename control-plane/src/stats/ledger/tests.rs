@@ -273,3 +273,18 @@ fn the_hit_ratio_is_that_of_the_window_and_of_every_node() {
     }
     assert_eq!(scene.rates(45).unwrap().hit_ratio, None, "nothing was looked up lately");
 }
+
+#[test]
+fn endpoints_of_long_ago_are_forgotten_and_those_of_now_are_never_short() {
+    let mut scene = Scene::new();
+    for epoch in 1..=1_500 {
+        let mut one = sample("a", 0, 0, &[]);
+        for label in ["always".to_owned(), format!("once {epoch}")] {
+            one.endpoints.insert(label, attempted(1));
+        }
+        scene.send(A, epoch, report(epoch, 1, vec![one])).unwrap();
+    }
+    let endpoints = scene.everything("a").endpoints;
+    assert_eq!((endpoints["always"].picks, endpoints["once 1500"].picks), (1_500, 1));
+    assert!(endpoints.len() <= 1_001, "{}", endpoints.len());
+}
