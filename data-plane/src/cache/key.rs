@@ -119,7 +119,8 @@ struct Canon {
     sorted: Vec<u8>,
 }
 
-/// A member of an object as it stands in the canonical text: its key from `start` to `key`, its value to `end`.
+/// A member of an object as it stands in the canonical text: its key, a string like any other, from `start` to `key`,
+/// its value to `end`.
 #[derive(Clone, Copy)]
 struct Member {
     start: usize,
@@ -134,6 +135,8 @@ struct Source<'t> {
 }
 
 const LENGTH: usize = size_of::<u32>();
+/// What stands before the characters of a string: its kind and its length.
+const STRING: usize = 1 + LENGTH;
 
 impl Canon {
     fn new(capacity: usize) -> Self {
@@ -183,10 +186,7 @@ impl Canon {
         match source.peek()? {
             b'{' if depth < DEPTH_MAX => self.object(source, place, depth),
             b'[' if depth < DEPTH_MAX => self.array(source, depth),
-            b'"' => {
-                self.out.push(b'"');
-                self.string(source)
-            }
+            b'"' => self.string(source),
             b'-' | b'0'..=b'9' => {
                 self.out.push(b'0');
                 self.text(source.number());
@@ -248,7 +248,7 @@ impl Canon {
         self.string(source)?;
         let key = self.out.len();
         source.take(b':').then_some(())?;
-        let name = &self.out[start + LENGTH..key];
+        let name = &self.out[start + STRING..key];
         let ignored = IGNORED.iter().position(|one| place == Place::Meta && one.as_bytes() == name);
         let is_meta = place == Place::Params && name == b"_meta";
         self.value(source, if is_meta { Place::Meta } else { Place::Within }, depth + 1)?;
@@ -264,7 +264,7 @@ impl Canon {
     fn order(&mut self, start: usize, first: usize) -> Option<()> {
         let Self { out, members, sorted } = self;
         let own = &mut members[first..];
-        let key = |member: &Member| &out[member.start + LENGTH..member.key];
+        let key = |member: &Member| &out[member.start + STRING..member.key];
         if !own.is_sorted_by(|one, next| key(one) < key(next)) {
             own.sort_unstable_by(|one, next| key(one).cmp(key(next)));
             own.is_sorted_by(|one, next| key(one) < key(next)).then_some(())?;
@@ -276,9 +276,10 @@ impl Canon {
         Some(())
     }
 
-    /// A string, unescaped, with its length in front. `None` when it is malformed or no Unicode.
+    /// A string, unescaped, with its kind and its length in front. `None` when it is malformed or no Unicode.
     fn string(&mut self, source: &mut Source<'_>) -> Option<()> {
         source.at += 1;
+        self.out.push(b'"');
         let from = self.open();
         loop {
             let rest = &source.text[source.at..];

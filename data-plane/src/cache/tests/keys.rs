@@ -235,6 +235,15 @@ fn change(json: &mut Json, leaf: &mut isize) {
     }
 }
 
+/// What ends an object and the length of a key must not be the same byte: `}` is 125.
+#[test]
+fn a_long_key_in_an_object_is_not_an_empty_object_and_what_follows_it() {
+    let text = "x".repeat(374);
+    let plain = format!(r#"{{"a":{{}},"b":"{text}n}}"}}"#);
+    let odd = format!(r#"{{"a":{{"\u0000b\"x\u0001\u0000\u0000{text}":null}}}}"#);
+    assert_ne!(key(&plain).unwrap(), key(&odd).unwrap());
+}
+
 const PARAMS: &str = r#"{"uri":"file:///a","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"a":{}}}}"#;
 
 #[test]
