@@ -16,8 +16,8 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{
-            AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed},
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     time::Duration,
@@ -82,6 +82,8 @@ pub(super) struct Ticket {
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     taken: AtomicUsize,
+    /// Who asked first is not among them any more.
+    left: AtomicBool,
     /// So many need not wait for more.
     enough: usize,
     filled: Notify,
@@ -170,7 +172,7 @@ impl<T: Send + Sync + 'static> Flights<T> {
         let mut by_key = self.lock();
         let Some((key, entry)) = by_key.iter().find(|(_, entry)| of(entry)) else { return false };
         flight = entry.flight.upgrade();
-        if flight.is_some_and(|flight| flight.seats.taken() > 1) {
+        if flight.is_some_and(|flight| flight.seats.have_others()) {
             return true;
         }
         let key = *key;
@@ -213,6 +215,9 @@ impl<T> Seat<T> {
 
 impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
+        if self.leads {
+            self.flight.seats.left.store(true, Release);
+        }
         self.flight.seats.taken.fetch_sub(1, AcqRel);
     }
 }
@@ -225,6 +230,11 @@ impl Seats {
             self.filled.notify_one();
         }
         taken.is_ok()
+    }
+
+    /// Whether anybody waits beside who asked first, who may have left without a word.
+    fn have_others(&self) -> bool {
+        self.taken() > usize::from(!self.left.load(Acquire))
     }
 
     /// How many wait now.

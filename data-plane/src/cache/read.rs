@@ -166,7 +166,10 @@ impl<N: Upstreams> Inner<N> {
                     tally.found = Found::Hit;
                     return Ok(Reply::json(entry.render(&question.id, Instant::now())).into());
                 }
-                Boarding::Full => return self.alone(question).await,
+                Boarding::Full => {
+                    tally.found = Found::Miss;
+                    return self.alone(question).await;
+                }
                 Boarding::Seat(seat) => seat,
             };
             tally.found = if seat.leads { Found::Miss } else { Found::Coalesced };

@@ -268,6 +268,22 @@ async fn a_cancellation_of_a_legacy_leader_does_not_end_the_wait_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancellation_by_a_legacy_leader_that_is_gone_does_not_end_the_wait_of_others() {
+    let rig = Arc::new(Rig::new(CacheRules { lists: Some(Life::Tier), ..CacheRules::default() }));
+    let (one, other) = (session(1, "p"), session(2, "p"));
+    let leader = rig.begin(rig.legacy(&one, 5, method::TOOLS_LIST, ""));
+    sleep(Duration::from_millis(100)).await;
+    let follower = rig.begin(rig.legacy(&other, 5, method::TOOLS_LIST, ""));
+    sleep(Duration::from_millis(100)).await;
+    drop(leader);
+    sleep(Duration::from_millis(100)).await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
+    assert!(rig.send(rig.call(Caller::Legacy(Some(one)), "p", cancel)).await.is_ok());
+    assert_eq!(rig.asked().len(), 1, "the cancellation stays here while another waits");
+    follower.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_the_leaders_session_is_not_the_end_of_the_others() {
     let rig = Arc::new(Rig::new(CacheRules { lists: Some(Life::Tier), ..CacheRules::default() }));
     let (one, other) = (session(1, "p"), session(2, "p"));
