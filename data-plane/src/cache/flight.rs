@@ -26,6 +26,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Flights at a time; further callers ask for themselves.
 const FLIGHTS_MAX: usize = 16_384;
@@ -65,6 +66,8 @@ pub(super) struct Departure {
     pub(super) stamp: Stamp,
     /// The question within the partition of who asked first.
     pub(super) own: Key,
+    /// Cancelled when the legacy session of who asked first is over, and its upstream session with it.
+    pub(super) ended: Option<CancellationToken>,
 }
 
 /// Which flight is meant.

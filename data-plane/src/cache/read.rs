@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How long an answer that could not be fetched again is left as it is.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
@@ -192,7 +193,9 @@ impl<N: Upstreams> Inner<N> {
         let landed = match seat.landing().await {
             Ok(landed) => landed,
             // The end of another's session says nothing about one's own.
-            Err(failure) if !seat.leads && is_of_a_session(&failure) => return Ok(Shared::Nothing),
+            Err(failure) if !seat.leads && (is_of_a_session(&failure) || has_ended(seat.from())) => {
+                return Ok(Shared::Nothing);
+            }
             Err(failure) => return Err(failure.again()),
         };
         let trouble = landed.trouble;
@@ -238,6 +241,7 @@ impl<N: Upstreams> Inner<N> {
         };
         let begin = |seats: &Arc<Seats>| {
             let (stamp, own) = (question.scope.now(), question.own);
+            let ended = question.call.session().map(|session| session.ended.clone());
             let (inner, question, seats) = (self.clone(), question.clone(), seats.clone());
             let exchange = async move {
                 if let Some(batching) = window {
@@ -247,7 +251,7 @@ impl<N: Upstreams> Inner<N> {
                 }
                 inner.fetch(&question, stamp).await
             };
-            (Departure { stamp, own }, exchange)
+            (Departure { stamp, own, ended }, exchange)
         };
         let session = question.call.session();
         let request = session.map(|session| (session.serial, question.id.as_ref().into()));
@@ -387,6 +391,11 @@ fn keepable(
 /// Whether a failure is about the session of who asked.
 fn is_of_a_session(failure: &Failure) -> bool {
     matches!(failure.kind, Kind::SessionLost | Kind::UnknownSession | Kind::MissingSession)
+}
+
+/// Whether the session in which a flight asks is over.
+fn has_ended(from: &Departure) -> bool {
+    from.ended.as_ref().is_some_and(CancellationToken::is_cancelled)
 }
 
 /// While an answer is fetched again.

@@ -12,8 +12,8 @@ use std::time::Duration;
 const AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
 impl<N: Upstreams + Forget> Router<N> {
-    /// Forgets what is kept, below and here. Lists stand until they were fetched again, and so do those of an upstream that does not
-    /// answer: waits for the others, for a moment.
+    /// Forgets what is kept, below and here. Lists stand until they were fetched again, and so do those of an
+    /// upstream that does not answer: waits for the others, for a moment.
     pub async fn purge(&self, order: &Order) -> Purged {
         let purged = self.next.purge(order);
         if order.includes(Tier::Catalogue) {

@@ -284,6 +284,25 @@ async fn a_cancellation_by_a_legacy_leader_that_is_gone_does_not_end_the_wait_of
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_because_the_leaders_session_ends_does_not_fail_for_others() {
+    let rig = Arc::new(Rig::new(CacheRules { lists: Some(Life::Tier), ..CacheRules::default() }));
+    let (one, other) = (session(1, "p"), session(2, "p"));
+    let ended = one.ended.clone();
+    rig.answers(move |call, at| match at {
+        0 => {
+            ended.cancel();
+            Err(Failure::new(Kind::Unreachable, "its process was cut"))
+        }
+        _ => Ok(result(call, PRIVATE)),
+    });
+    let first = rig.begin(rig.legacy(&one, 1, method::TOOLS_LIST, ""));
+    sleep(Duration::from_millis(100)).await;
+    let second = rig.send(rig.legacy(&other, 2, method::TOOLS_LIST, "")).await;
+    assert_eq!(first.end().await.unwrap_err().kind, Kind::Unreachable);
+    assert!(text(second.expect("its own session lives")).await.contains(r#""id":2"#));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_the_leaders_session_is_not_the_end_of_the_others() {
     let rig = Arc::new(Rig::new(CacheRules { lists: Some(Life::Tier), ..CacheRules::default() }));
     let (one, other) = (session(1, "p"), session(2, "p"));
