@@ -90,8 +90,8 @@ impl Events {
         self.fruitless += 1;
         tokio::time::sleep(self.retry).await;
         let reply = self.link.get(Some(last)).await.map_err(|failure| match failure.kind {
-            // Before it was lost, the session took the request.
-            Kind::SessionLost => ended(Some(failure.into())),
+            // Before that the server took the request, whatever this attempt did not send.
+            Kind::SessionLost | Kind::Unreachable => ended(Some(failure.into())),
             _ => failure,
         })?;
         let Body::Bytes(body) = reply.body else { return Err(ended(error)) };

@@ -44,7 +44,7 @@ struct Scene {
     link: HttpLink,
     context: Context,
     script: Arc<Script>,
-    _server: JoinSet<()>,
+    server: JoinSet<()>,
 }
 
 impl Scene {
@@ -87,7 +87,7 @@ impl Scene {
         let http = HttpServer::new(&Upstream::bare("a"), &url, &HeaderMap::new(), None, &context).unwrap();
         let link = HttpLink::open(&http, &own::initialize(b"0", version, "{}")).await.unwrap();
         script.seen.lock().unwrap().clear();
-        Self { link, context, script, _server: server }
+        Self { link, context, script, server }
     }
 
     /// The answer to a list, or why there is none.
@@ -431,4 +431,16 @@ proptest::proptest! {
             proptest::prop_assert_eq!(answer.id(), Some(ids[place].as_bytes()));
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_taken_up_belongs_to_a_request_that_was_sent() {
+    let primed = |_: &Value| (200, SSE, "id: 1\nretry: 50\ndata: \n\n".to_owned());
+    let mut scene = Scene::new(REVISION, Batching::default(), primed).await;
+    let call = Message::parse(&rpc::request(b"1", "tools/call", br#"{"name":"pay"}"#)).unwrap();
+    let reply = scene.link.ask(&call).await.unwrap();
+    scene.server.shutdown().await;
+    let answer = tokio::time::timeout(SOON, crate::call::read_response(reply)).await.expect("in time");
+    let failure = answer.expect_err("nobody is there");
+    assert_eq!((failure.kind, failure.is_unsent()), (Kind::Unreachable, false), "{}", failure.chain());
 }
