@@ -239,8 +239,11 @@ impl Store {
         if !retry::is_outage(failure) {
             return;
         }
-        let (endpoint, now) = (&self.endpoints[at], Instant::now());
+        let endpoint = &self.endpoints[at];
         let mut health = self.health();
+        let now = Instant::now();
+        // First who comes back: this one may be among them, and then it is left out anew.
+        self.take_back_from(&health, now);
         endpoint.is_doubtful.store(true, Relaxed);
         if outlier::failed(&mut health, at, &self.upstream.outlier, now) {
             endpoint.metrics.ejected();
@@ -250,19 +253,20 @@ impl Store {
                 error = failure.chain(),
                 "endpoint left out for a while"
             );
-            if !endpoint.is_out.swap(true, Relaxed) {
-                self.out.fetch_add(1, Relaxed);
-            }
+            endpoint.is_out.store(true, Relaxed);
+            self.out.fetch_add(1, Relaxed);
         }
     }
 
     /// Takes back who was left out long enough.
     pub(super) fn take_back(&self) {
-        if self.out.load(Relaxed) == 0 {
-            return;
+        if self.out.load(Relaxed) > 0 {
+            self.take_back_from(&self.health(), Instant::now());
         }
-        let now = Instant::now();
-        for (endpoint, health) in self.endpoints.iter().zip(&*self.health()) {
+    }
+
+    fn take_back_from(&self, health: &[Health], now: Instant) {
+        for (endpoint, health) in self.endpoints.iter().zip(health) {
             if !health.is_out(now) && endpoint.is_out.swap(false, Relaxed) {
                 self.out.fetch_sub(1, Relaxed);
                 endpoint.metrics.returned();

@@ -136,6 +136,21 @@ async fn who_is_left_out_when_its_configuration_ends_is_not_shown_as_such_for_ev
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_fails_when_its_time_is_over_is_left_out_anew_and_comes_back_in_the_end() {
+    let scene = Scene::new(2, |_| ());
+    let late = scene.take().await;
+    scene.fail(late.at(), 2);
+    tokio::time::advance(10 * SECOND).await;
+    // Nobody looked since: it was left out until now.
+    late.failed(&Failure::new(Kind::Timeout, "silence"));
+    let sample = scene.samples()[late.at()];
+    assert_eq!((sample.ejections, sample.ejected), (2, true));
+    tokio::time::advance(20 * SECOND).await;
+    scene.spread(2).await;
+    assert!(!scene.samples()[late.at()].ejected, "for ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
     for balance in [
         Balance::RoundRobin,
