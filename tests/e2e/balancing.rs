@@ -386,3 +386,17 @@ async fn no_endpoint_gets_more_calls_at_a_time_than_it_takes_and_the_rest_is_tol
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_for_a_place_has_as_much_time_as_any_other() {
+    let backend = Backend::with(Era::Both).await;
+    backend.tool("slow", Answer::Later(Duration::from_millis(700), Box::new(Answer::text("x"))));
+    let rest = "    concurrency: {max: 1, queue: 3, wait: 20s}\n    timeouts: {total: 1s}\n";
+    let gateway = Gateway::start(&config([store("one", &[(&backend, 1)], rest)])).await;
+    let modern = Modern::new(gateway.address(), "/u/one/mcp");
+    let replies = at_once(3, async || modern.call("slow", "{}").await).await;
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.error_code().is_none()), "{replies:?}");
+    let legacy = Legacy::open(gateway.address(), "/u/one/mcp").await;
+    let replies = at_once(3, async || legacy.call("slow", "{}").await).await;
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.error_code().is_none()), "{replies:?}");
+}

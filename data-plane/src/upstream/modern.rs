@@ -18,7 +18,7 @@ use crate::{
 };
 use futures_util::{StreamExt as _, stream};
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How long the first message of an answer is waited for before the answer is passed on: until then it can still
 /// turn out that there is none, and another endpoint be asked.
@@ -50,23 +50,24 @@ async fn request<B: Backend>(
     call: &Call,
     opened: &Opened,
 ) -> Result<Reply, Failure> {
-    let deadline = Instant::now() + runtime.upstream.limits(&opened.message).total;
     let mut tried = Vec::new();
     runtime.store.called();
+    let mut place = match opened.endpoint {
+        Some(at) => runtime.store.enter(at).await?,
+        None => runtime.store.take(call, &tried).await?,
+    };
+    // From here on: a wait for a place is no silence of the endpoint.
+    let deadline = Instant::now() + runtime.upstream.limits(&opened.message).total;
     loop {
-        let place = match opened.endpoint {
-            Some(at) => runtime.store.enter(at).await?,
-            None => runtime.store.take(call, &tried).await?,
-        };
-        if !tried.is_empty() {
-            place.retried();
-        }
         let at = place.at();
         let guard = Guard::new(runtime, place, &opened.message, None, None).by(deadline);
         let answered = guard.answer(exchange(runtime, call, opened, at)).await;
         tried.push(at);
         if is_again(runtime, opened, &answered, &tried, deadline) {
             tracing::debug!(upstream = runtime.upstream.name, "an endpoint did not work, asking another");
+            drop(answered);
+            place = timeout_at(deadline, runtime.store.take(call, &tried)).await.map_err(|_| no_time())??;
+            place.retried();
             continue;
         }
         let reply = answered?;
@@ -75,6 +76,10 @@ async fn request<B: Backend>(
         }
         return Ok(reply);
     }
+}
+
+fn no_time() -> Failure {
+    Failure::new(Kind::Timeout, "the upstream did not work, and no time is left to ask it again")
 }
 
 /// Whether a request that was sent to these is sent once more. Where there is no other endpoint, only if the
