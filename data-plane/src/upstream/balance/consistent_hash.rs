@@ -58,6 +58,10 @@ impl Ring {
     #[inline]
     pub(super) fn pick(&self, shares: &Shares, endpoints: &impl Endpoints, key: u64) -> Option<usize> {
         let bound = Bound::of(shares, endpoints);
+        // Where nobody fits, nobody is looked for along the whole ring.
+        if bound.weight == 0 {
+            return None;
+        }
         let bears = |at: usize| endpoints.fits(at) && bound.bears(at, endpoints.load(at) + 1);
         let first = self.after(key);
         let owners = self.owners[first..].iter().chain(&self.owners[..first]);
