@@ -8,9 +8,9 @@ mod arrays;
 mod balancing;
 #[cfg(test)]
 mod bytes;
-mod cache_status;
 #[cfg(test)]
 mod cache;
+mod cache_status;
 #[cfg(test)]
 mod catalogue;
 #[cfg(test)]
