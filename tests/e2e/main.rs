@@ -38,6 +38,8 @@ mod legacy_servers;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod reload;
