@@ -118,12 +118,10 @@ impl<H: Handle> Service<H> {
             return metadata;
         }
         if let Some((half, path)) = sse::place(request.uri().path()).filter(|_| plan.clients.sse) {
-            return self.old(request, plan, half, path).await;
+            return Box::pin(self.old(request, plan, half, path)).await;
         }
         let mut who = self.caller(&plan, request.uri(), request.headers()).await?;
         route(request.uri(), request.headers(), &plan, &who)?;
-        let declared = request.headers().get(mcp_header::PROTOCOL_VERSION).and_then(mcp_header::decode);
-        let modern = declared.is_some_and(|version| !era::LEGACY.contains(&version.as_str()));
         let (mut parts, body) = request.into_parts();
         let (ask, era) = match parts.method {
             Method::POST => {
@@ -139,7 +137,9 @@ impl<H: Handle> Service<H> {
                 }
                 (Ask::Message(message), era)
             }
-            Method::GET | Method::DELETE if modern => return Err(method_not_allowed("POST")),
+            Method::GET | Method::DELETE if is_modern(&parts.headers) => {
+                return Err(method_not_allowed("POST"));
+            }
             Method::GET => {
                 accepts(&parts.headers, &["text/event-stream"])?;
                 (Ask::Stream, Era::Legacy)
@@ -232,6 +232,12 @@ impl<H: Handle> Service<H> {
             _ => tracing::debug!(kind = failure.kind.code(), error = failure.chain(), "call failed"),
         }
     }
+}
+
+/// Whether the version header names another revision than those with sessions.
+fn is_modern(headers: &HeaderMap) -> bool {
+    let declared = headers.get(mcp_header::PROTOCOL_VERSION).and_then(mcp_header::decode);
+    declared.is_some_and(|version| !era::LEGACY.contains(&&*version))
 }
 
 /// Whether the answer is a stream without an end of its own.
@@ -330,18 +336,18 @@ fn not_a_message(invalid: &Invalid) -> Answer {
 
 /// Every media type named is one the client accepts. No `Accept` at all accepts anything (RFC 9110, 12.5.1).
 fn accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Answer> {
-    let mut accepted = headers.get_all(header::ACCEPT).iter().peekable();
-    if accepted.peek().is_none() {
+    if !headers.contains_key(header::ACCEPT) {
         return Ok(());
     }
-    let ranges: Vec<String> = accepted
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
-        .collect();
     let takes = |media: &str| {
         let kind = media.split('/').next().unwrap_or_default();
-        ranges.iter().any(|range| range == media || range == "*/*" || range.strip_suffix("/*") == Some(kind))
+        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|range| {
+            let range = range.split(';').next().unwrap_or_default().trim();
+            range.eq_ignore_ascii_case(media)
+                || range == "*/*"
+                || range.strip_suffix("/*").is_some_and(|of| of.eq_ignore_ascii_case(kind))
+        })
     };
     if needed.iter().all(|media| takes(media)) {
         return Ok(());

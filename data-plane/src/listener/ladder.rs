@@ -3,6 +3,7 @@
 
 use crate::mcp::{Era, Kind, Message, era, header, json, method, rpc};
 use http::{HeaderMap, HeaderName, StatusCode};
+use std::borrow::Cow;
 
 /// Why a message is refused, ready to be said.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,10 +26,10 @@ impl Refusal {
 /// The body claims the modern era and the header does not.
 pub(super) fn era_of(headers: &HeaderMap, message: &Message) -> Result<Era, Refusal> {
     let declared = headers.get(header::PROTOCOL_VERSION).and_then(header::decode);
-    let modern_body = matches!(message.param(&["_meta", era::META_VERSION]), Ok(Some(_)));
+    let modern_body = || matches!(message.param(&["_meta", era::META_VERSION]), Ok(Some(_)));
     match declared.as_deref() {
         Some(version) if !era::LEGACY.contains(&version) => Ok(Era::Modern),
-        _ if modern_body => Err(Refusal::new(
+        _ if modern_body() => Err(Refusal::new(
             rpc::HEADER_MISMATCH,
             "`_meta` names a protocol version, so the MCP-Protocol-Version header must name the same one",
         )),
@@ -59,7 +60,7 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), Refusa
     if let Some(key) = method::named_by(message.method()) {
         named(headers, message, key)?;
     }
-    if !era::MODERN.contains(&version.as_str()) {
+    if !era::MODERN.contains(&&*version) {
         let mut refusal =
             Refusal::new(rpc::UNSUPPORTED_VERSION, format!("unsupported protocol version {version}"));
         refusal.data = Some(serde_json::json!({ "supported": era::MODERN, "requested": version }));
@@ -69,18 +70,22 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), Refusa
 }
 
 /// The required pair of `_meta`; gives the version.
-fn envelope(message: &Message) -> Result<String, Refusal> {
+fn envelope(message: &Message) -> Result<Cow<'_, str>, Refusal> {
     let invalid = |what: String| Refusal::new(rpc::INVALID_PARAMS, what);
-    let at = |key: &str| message.param(&["_meta", key]).map_err(|malformed| invalid(malformed.0));
     let text = message.bytes();
-    let version = at(era::META_VERSION)?
+    let meta = message.param(&["_meta"]).map_err(|malformed| invalid(malformed.0))?;
+    let [version, capabilities] = match meta.filter(|at| text[at.start] == b'{') {
+        Some(meta) => json::pick(text, &meta, [era::META_VERSION, era::META_CAPABILITIES])
+            .map_err(|malformed| invalid(malformed.0))?,
+        None => [None, None],
+    };
+    let version = version
         .and_then(|at| json::string(text, &at))
         .ok_or_else(|| invalid(format!("`params._meta` needs `{}`", era::META_VERSION)))?;
-    let capabilities = at(era::META_CAPABILITIES)?;
     if capabilities.is_none_or(|at| text[at].first() != Some(&b'{')) {
         return Err(invalid(format!("`params._meta` needs `{}`, an object", era::META_CAPABILITIES)));
     }
-    Ok(version.into_owned())
+    Ok(version)
 }
 
 fn same(headers: &HeaderMap, name: &HeaderName, expected: &str) -> Result<(), Refusal> {

@@ -1,5 +1,6 @@
 //! Finding and replacing parts of a JSON text by byte range, without building a tree.
 
+use super::scan::Scan;
 use bytes::{Bytes, BytesMut};
 use serde::{
     Deserialize, Deserializer,
@@ -29,15 +30,32 @@ impl From<serde_json::Error> for Malformed {
     }
 }
 
-/// The value of `key` in the object at `object`, or `None` when there is no such key.
+/// The value of `key` in the object at `object`, or `None` when there is no such key. The text was read before:
+/// it is JSON.
 ///
 /// # Errors
 /// The range holds no object, or the key stands in it twice: two readers could see two different values.
 pub fn member(text: &[u8], object: &Span, key: &str) -> Result<Option<Span>, Malformed> {
-    let mut found = None;
-    for (name, span) in members(text, object)? {
-        if name == key && found.replace(span).is_some() {
-            return Err(Malformed(format!("duplicate key `{key}`")));
+    let [found] = pick(text, object, [key])?;
+    Ok(found)
+}
+
+/// The values of several keys of the object at `object`, as [`member`] gives that of one.
+///
+/// # Errors
+/// As [`member`], for any of the keys.
+pub fn pick<const N: usize>(
+    text: &[u8],
+    object: &Span,
+    keys: [&str; N],
+) -> Result<[Option<Span>; N], Malformed> {
+    let mut found = [const { None }; N];
+    let mut scan = Scan::new(text, object)?;
+    while let Some((name, span)) = scan.next()? {
+        if let Some(place) = keys.iter().position(|key| *key == name)
+            && found[place].replace(span).is_some()
+        {
+            return Err(Malformed(format!("duplicate key `{name}`")));
         }
     }
     Ok(found)

@@ -11,6 +11,7 @@ pub mod message;
 pub mod method;
 pub mod own;
 pub mod rpc;
+mod scan;
 pub mod sse;
 
 pub use era::Era;
