@@ -20,14 +20,17 @@ use hyper_util::{
 use o1_process::OnExit;
 use rustix::net::sockopt;
 use std::{
+    future::{Future as _, poll_fn},
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::Waker,
     time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 /// Client connections at a time; more wait in the kernel's backlog.
@@ -46,6 +49,8 @@ pub async fn serve<H: Handle>(listener: TcpListener, bound: SocketAddr, path: Ar
     let service = Arc::new(http::Service::new(path, bound, &context));
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let stopping = context.tasks.stopping();
+    // Closed when this function returns: then every connection ends after the call it is at.
+    let (_serving, end) = watch::channel(());
     loop {
         let permit = tokio::select! {
             permit = permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
@@ -66,11 +71,10 @@ pub async fn serve<H: Handle>(listener: TcpListener, bound: SocketAddr, path: Ar
         if let Err(error) = options(&stream) {
             tracing::debug!(%error, "cannot set the options of a connection");
         }
-        let (service, context_of) = (service.clone(), context.clone());
+        let (service, end, open) = (service.clone(), end.clone(), Open::count(&context));
         context.tasks.spawn("connection", OnExit::Quiet, async move {
-            let _open = Open::count(&context_of);
-            connection(stream, service, &context_of).await;
-            drop(permit);
+            connection(stream, service, end).await;
+            drop((permit, open));
         });
     }
 }
@@ -101,7 +105,7 @@ fn options(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn connection<H: Handle>(stream: TcpStream, service: Arc<http::Service<H>>, context: &Context) {
+async fn connection<H: Handle>(stream: TcpStream, service: Arc<http::Service<H>>, end: watch::Receiver<()>) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -121,17 +125,25 @@ async fn connection<H: Handle>(stream: TcpStream, service: Arc<http::Service<H>>
         let service = service.clone();
         async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), handler);
-    tokio::pin!(connection);
-    let stopping = context.tasks.stopping();
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), handler));
+    let mut waited = end.clone();
+    let mut ending = pin!(async move { while waited.changed().await.is_ok() {} });
+    let (mut draining, mut registered) = (false, None::<Waker>);
+    let ended = poll_fn(|cx| {
+        // A connection is woken several times a request, and to wait for the end takes locks that all of them
+        // share. So that is done once for each waker; afterwards to look is to read one number.
+        if !draining {
+            let known = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            draining = end.has_changed().is_err() || (!known && ending.as_mut().poll(cx).is_ready());
+            if draining {
+                connection.as_mut().graceful_shutdown();
+            } else if !known {
+                registered = Some(cx.waker().clone());
+            }
         }
-    };
-    if let Err(error) = ended {
+        connection.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
         // The client's doing, mostly: garbage, a reset, a head that never came.
         tracing::debug!(error = %error, "connection ended");
     }
