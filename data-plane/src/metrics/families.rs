@@ -309,9 +309,8 @@ impl Family {
                 });
             }
             Read::Responses => {
-                let counts = metrics.responses.read().unwrap_or_else(PoisonError::into_inner);
                 let rows: Vec<_> =
-                    counts.iter().map(|(key, n)| (key.to_string(), float(n.load(Relaxed)))).collect();
+                    metrics.responses.counts().map(|(status, n)| (status.to_string(), float(n))).collect();
                 self.rows(rows.iter().map(|(key, n)| ([("status", key.as_str())], *n)), out);
             }
             Read::Failures => {
