@@ -22,3 +22,19 @@ pub fn build(context: &Context) -> Arc<Path> {
     let router = Router::new(context, cache); // who answers this name?
     Sessions::new(context, router) // who is asking, in which session?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{Call, Handle as _};
+
+    /// Every open connection keeps room for a whole call and moves all of it with each request.
+    #[test]
+    fn a_call_that_memory_answers_takes_little_room() {
+        fn room<F: Future>(_: impl Fn(&'static Path, Call) -> F) -> usize {
+            size_of::<F>()
+        }
+        let room = room(|path, call| path.handle(call));
+        assert!(room <= 8 << 10, "{room} bytes: box what only some calls need");
+    }
+}

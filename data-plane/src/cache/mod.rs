@@ -38,6 +38,7 @@ use o1_process::OnExit;
 use scope::{Scopes, Subject};
 use std::{
     collections::{HashMap, HashSet},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -127,6 +128,16 @@ impl<N: Upstreams> Inner<N> {
         }
     }
 
+    /// Asks the upstream. Boxed, because an exchange with one is large and an answer from memory is not: whoever
+    /// waits for either has room for both.
+    fn below(
+        &self,
+        call: Call,
+        upstream: Arc<plan::Upstream>,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + '_>> {
+        Box::pin(self.next.ask(call, upstream))
+    }
+
     /// What takes no part.
     async fn pass(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
         if let (Ask::Message(message), Some(session)) = (&call.ask, call.session())
@@ -136,7 +147,7 @@ impl<N: Upstreams> Inner<N> {
             return Ok(Reply::accepted());
         }
         let scope = self.scopes.of(&upstream);
-        Ok(tap::tapped(self.next.ask(call, upstream).await?, &scope))
+        Ok(tap::tapped(self.below(call, upstream).await?, &scope))
     }
 
     /// Whether a cancellation is of a request for whose answer others wait.
@@ -148,7 +159,7 @@ impl<N: Upstreams> Inner<N> {
     async fn write(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
         let scope = self.scopes.of(&upstream);
         let written = writes::Written::new(&scope);
-        let reply = tap::tapped(self.next.ask(call, upstream).await?, &scope);
+        let reply = tap::tapped(self.below(call, upstream).await?, &scope);
         Ok(written.when_answered(reply))
     }
 }
@@ -179,7 +190,7 @@ impl<N: Upstreams + Handle> Handle for Cache<N> {
                 let upstream = upstream.clone();
                 self.ask(call, upstream).await
             }
-            Route::Server(_) => self.0.next.handle(call).await,
+            Route::Server(_) => Box::pin(self.0.next.handle(call)).await,
         }
     }
 }

@@ -120,7 +120,8 @@ impl<N: Upstreams> Inner<N> {
             Some((entry, Age::Stale { if_error: true, .. })) => last_resort = Some(entry),
             _ => {}
         }
-        let fetched = self.fetched(&question, &mut tally).await;
+        // Boxed for the sake of those above, who need no room for it.
+        let fetched = Box::pin(self.fetched(&question, &mut tally)).await;
         let failed = match &fetched {
             Ok(Fetched { trouble, .. }) => *trouble,
             Err(failure) => failure.is_upstream() && !is_of_a_session(failure),
@@ -222,7 +223,7 @@ impl<N: Upstreams> Inner<N> {
 
     /// Asks for one caller only.
     async fn alone(&self, question: &Question) -> Result<Fetched, Failure> {
-        let asked = self.next.ask(question.call.clone(), question.upstream.clone());
+        let asked = self.below(question.call.clone(), question.upstream.clone());
         Ok(tap::tapped(asked.await?, &question.scope).into())
     }
 
@@ -265,7 +266,7 @@ impl<N: Upstreams> Inner<N> {
         let limits = question.call.plan.caching.tier(tier);
         let most = usize::try_from(limits.bytes / 8).unwrap_or(usize::MAX);
         let exchange = async {
-            let asked = self.next.ask(question.call.clone(), question.upstream.clone());
+            let asked = self.below(question.call.clone(), question.upstream.clone());
             let reply = tap::tapped(asked.await?, &question.scope);
             answer::gather(reply, &question.id, most, &self.context.tasks).await
         };

@@ -69,10 +69,11 @@ impl<N: Upstreams + Handle> Handle for Router<N> {
                 let upstream = upstream.clone();
                 self.one(call, &upstream).await
             }
-            (Route::Server(_), Caller::Modern) => self.modern(call).await,
+            // Boxed: a connection keeps room for the largest call it may carry, also for one that passes.
+            (Route::Server(_), Caller::Modern) => Box::pin(self.modern(call)).await,
             (Route::Server(_), Caller::Legacy(Some(session))) => {
                 let session = session.clone();
-                self.legacy(call, &session).await
+                Box::pin(self.legacy(call, &session)).await
             }
             (Route::Server(_), Caller::Legacy(None)) => {
                 Err(Failure::new(Kind::MissingSession, "this route needs a session: send `initialize` first"))

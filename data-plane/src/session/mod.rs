@@ -329,7 +329,8 @@ fn kept(initialize: &Message) -> Result<Message, Failure> {
 impl<N: Handle> Handle for Sessions<N> {
     async fn handle(&self, mut call: Call) -> Result<Reply, Failure> {
         match call.caller {
-            Caller::Legacy(_) => self.legacy(call).await,
+            // Boxed: a connection keeps room for the largest call it may carry.
+            Caller::Legacy(_) => Box::pin(self.legacy(call)).await,
             Caller::Modern => {
                 // No session in this era: a stray id is ignored (2026-07-28, Streamable HTTP).
                 call.headers.remove(header::SESSION_ID);
