@@ -163,18 +163,14 @@ fn read(call: &Call, message: &Message, method: Method, upstream: &Upstream) -> 
 /// nothing that goes on behind its answer (2025-11-25, "tasks").
 fn whole(message: &Message, method: Method) -> Option<String> {
     let wanted = method::named_by(method.word());
-    let mut name = None;
-    if let Some(params) = message.params() {
-        for (key, at) in json::members(params, &(0..params.len())).ok()? {
-            match &*key {
-                "inputResponses" | "requestState" | "task" => return None,
-                key if Some(key) == wanted && name.is_some() => return None,
-                key if Some(key) == wanted => name = Some(json::string(params, &at)?.into_owned()),
-                _ => {}
-            }
-        }
+    let Some(params) = message.params() else { return wanted.is_none().then(String::new) };
+    let keys = ["inputResponses", "requestState", "task", wanted.unwrap_or("task")];
+    // A key that stands twice makes it nothing that can be told from others.
+    let [None, None, None, named] = json::pick(params, &(0..params.len()), keys).ok()? else { return None };
+    match wanted {
+        Some(_) => Some(json::string(params, &named?)?.into_owned()),
+        None => Some(String::new()),
     }
-    if wanted.is_some() { name } else { Some(String::new()) }
 }
 
 /// The exact name wins, then the longest pattern.
