@@ -4,6 +4,7 @@
 mod balance;
 mod batch;
 mod cache;
+mod members;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -69,5 +70,14 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, envelope, splice, events, balance::picks, batch::split, cache::costs);
+criterion_group!(
+    benches,
+    envelope,
+    splice,
+    events,
+    members::members,
+    balance::picks,
+    batch::split,
+    cache::costs
+);
 criterion_main!(benches);
