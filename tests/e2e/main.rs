@@ -10,6 +10,7 @@ mod balancing;
 mod bytes;
 #[cfg(test)]
 mod cache;
+#[cfg(test)]
 mod cache_status;
 #[cfg(test)]
 mod catalogue;
