@@ -42,6 +42,8 @@ pub struct Window {
     pub from: Instant,
     /// Nothing is sent after.
     pub until: Instant,
+    /// Answers that count after which a connection is done before that.
+    pub enough: Option<u64>,
 }
 
 /// What came of it.
@@ -59,6 +61,10 @@ impl Outcome {
     fn fail(&mut self, what: &dyn ToString) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| what.to_string());
+    }
+
+    fn is_enough(&self, window: Window) -> bool {
+        window.enough.is_some_and(|enough| self.latencies.total() >= enough)
     }
 
     /// Adds what came of another part.
@@ -123,11 +129,14 @@ fn share(load: &Arc<Load>, window: Window, connections: impl Iterator<Item = usi
 /// One connection, opened again whenever it breaks.
 async fn one(load: &Load, window: Window, of: usize) -> Outcome {
     let mut outcome = Outcome::default();
-    while Instant::now() < window.until {
+    while Instant::now() < window.until && !outcome.is_enough(window) {
         if let Err(error) = until_broken(load, window, of, &mut outcome).await {
             outcome.fail(&error);
             tokio::time::sleep(PAUSE).await;
         }
+    }
+    if window.enough.is_some() && !outcome.is_enough(window) {
+        outcome.fail(&"a connection did not get as many answers as were asked for in time");
     }
     outcome
 }
@@ -143,7 +152,7 @@ async fn until_broken(load: &Load, window: Window, of: usize, outcome: &mut Outc
     let mut request = Request::new(*operation, *era, target, of, *size, session.as_deref());
     loop {
         let sent = Instant::now();
-        if sent >= window.until {
+        if sent >= window.until || outcome.is_enough(window) {
             return Ok(());
         }
         let reply = connection.exchange(request.next()).await?;

@@ -85,6 +85,7 @@ pub fn json(rows: &[Row]) -> Value {
         json!({
             "way": row.way.name(),
             "connections": row.connections,
+            "answers": row.rounds.iter().map(|round| round.outcome.latencies.total()).sum::<u64>(),
             "requests_per_second": figures.per_second,
             "ratio_to_direct": figures.ratio,
             "latency_us": { "p50": p50, "p90": p90, "p99": p99, "p99_9": p999 },

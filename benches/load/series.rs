@@ -21,6 +21,9 @@ pub struct Options {
     /// How long each measurement takes, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
     pub seconds: f64,
+    /// Instead of --seconds and --warm: each measurement ends when each connection had as many answers
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u64>,
     /// How long the same load goes on before, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub warm: f64,
@@ -54,6 +57,16 @@ pub struct Options {
     /// Also write all figures here
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+impl Options {
+    fn window(&self, now: Instant) -> Window {
+        if self.requests.is_some() {
+            return Window { from: now, until: now + COUNT_WITHIN, enough: self.requests };
+        }
+        let from = now + Duration::from_secs_f64(self.warm);
+        Window { from, until: from + Duration::from_secs_f64(self.seconds), enough: None }
+    }
 }
 
 /// A way to the upstream.
@@ -115,6 +128,8 @@ struct Ground {
 }
 
 const START: Duration = Duration::from_secs(20);
+/// How long a measurement by count may take.
+const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
 /// Measures everything that is asked for.
 ///
@@ -186,17 +201,19 @@ impl Ground {
         };
         let asked = if way == Way::Direct { &self.upstream } else { &self.data.process };
         let reached = self.reached().await?;
-        let from = Instant::now() + Duration::from_secs_f64(options.warm);
-        let window = Window { from, until: from + Duration::from_secs_f64(options.seconds) };
-        let running = tokio::task::spawn_blocking(move || generator::run(&load, window));
+        let window = options.window(Instant::now());
+        let mut running = tokio::task::spawn_blocking(move || generator::run(&load, window));
         sleep_until(window.from).await;
         let before = self.used(asked)?;
-        sleep_until(window.until).await;
-        let after = self.used(asked)?;
-        let outcome = running.await.map_err(io::Error::other)?;
+        let early = tokio::time::timeout_at(window.until, &mut running).await.ok();
+        let (time, after) = (Instant::now() - window.from, self.used(asked)?);
+        let outcome = match early {
+            Some(outcome) => outcome,
+            None => running.await,
+        };
         Ok(Round {
-            outcome,
-            time: window.until - window.from,
+            outcome: outcome.map_err(io::Error::other)?,
+            time,
             asked: after[0].cpu - before[0].cpu,
             generator: after[1].cpu - before[1].cpu,
             upstream: after[2].cpu - before[2].cpu,
