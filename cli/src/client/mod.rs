@@ -456,6 +456,20 @@ pub(crate) mod scripted {
             Ok(Response::new(wire::ListNodesResponse { nodes: vec![node], next_page_token, total_size: 3 }))
         }
 
+        type WatchEventsStream =
+            Pin<Box<dyn Stream<Item = Result<wire::WatchEventsResponse, Status>> + Send>>;
+
+        async fn watch_events(
+            &self,
+            _: Request<wire::WatchEventsRequest>,
+        ) -> Answer<Self::WatchEventsStream> {
+            Err(Status::unimplemented("nothing happens here"))
+        }
+
+        async fn list_events(&self, _: Request<wire::ListEventsRequest>) -> Answer<wire::ListEventsResponse> {
+            Err(Status::unimplemented("nothing happens here"))
+        }
+
         async fn list_upstreams(
             &self,
             _: Request<wire::ListUpstreamsRequest>,

@@ -14,8 +14,10 @@ use o1_proto::{
     convert::tier,
     model::Tier,
     wire::{
-        PurgeCacheRequest, PurgeCacheResponse, PurgeQuery, QueryFailure, QueryFailureReason,
-        admin_service_server::AdminService, purge_cache_response::Said, query::Ask, query_answer::Part,
+        OrderStoreRequest, OrderStoreResponse, PurgeCacheRequest, PurgeCacheResponse, PurgeQuery,
+        QueryFailure, QueryFailureReason, SetMaintenanceRequest, SetMaintenanceResponse,
+        SetUpstreamModeRequest, SetUpstreamModeResponse, admin_service_server::AdminService,
+        purge_cache_response::Said, query::Ask, query_answer::Part,
     },
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -81,6 +83,27 @@ impl AdminService for Admin {
         let answers = asked.into_iter().map(|asked| self.0.answers(asked, Some(WITHIN)).map(said));
         let answers = stream::select_all(answers.map(Box::pin));
         Ok(Response::new(Box::pin(away.chain(answers).map(response))))
+    }
+
+    async fn order_store(
+        &self,
+        _: Request<OrderStoreRequest>,
+    ) -> Result<Response<OrderStoreResponse>, Status> {
+        Err(Status::unimplemented("not in this build"))
+    }
+
+    async fn set_upstream_mode(
+        &self,
+        _: Request<SetUpstreamModeRequest>,
+    ) -> Result<Response<SetUpstreamModeResponse>, Status> {
+        Err(Status::unimplemented("not in this build"))
+    }
+
+    async fn set_maintenance(
+        &self,
+        _: Request<SetMaintenanceRequest>,
+    ) -> Result<Response<SetMaintenanceResponse>, Status> {
+        Err(Status::unimplemented("not in this build"))
     }
 }
 

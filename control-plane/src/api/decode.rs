@@ -39,6 +39,7 @@ pub(super) fn message(request: wire::SyncRequest) -> Option<Message> {
         Msg::ConfigNack(nack) => refusal(nack),
         // Passed on unread, see `node`.
         Msg::Answer(_) => return None,
+        Msg::Failover(_) | Msg::Observations(_) => return None,
         Msg::Goodbye(goodbye) => Ok(Message::Goodbye {
             shutdown: goodbye.reason() == wire::GoodbyeReason::Shutdown,
             message: text(goodbye.message),

@@ -33,6 +33,7 @@ pub(super) fn response(out: Out) -> wire::SyncResponse {
             seq,
             target: target.as_ref().map(version),
             server_time: Some(from_system_time(at)),
+            decisions: wire::DecisionState::Unspecified.into(),
         }),
         Out::SealKeys(keys) => Msg::SealKeys(wire::SealKeys {
             keys: keys
@@ -137,6 +138,8 @@ fn control_plane(status: ControlPlane) -> wire::ControlPlaneStatus {
             problems: source.problems.iter().map(problem).collect(),
             refused_at: source.refused_at.map(from_system_time),
         }),
+        decisions: wire::DecisionState::Unspecified.into(),
+        decisions_because: String::new(),
     }
 }
 
@@ -181,6 +184,7 @@ pub(super) fn upstream(status: status::UpstreamStatus) -> wire::UpstreamStatus {
         cache: counts::cache_status(&status.cache),
         endpoints: status.endpoints.into_iter().map(counts::endpoint_status).collect(),
         batches: Some(counts::batch_totals(status.batches)),
+        failover: None,
     }
 }
 

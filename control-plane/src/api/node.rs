@@ -9,8 +9,8 @@ use crate::{
 use futures_util::{Stream, stream};
 use o1_process::{OnExit, Tasks};
 use o1_proto::wire::{
-    ReportStatsRequest, ReportStatsResponse, SyncRequest, SyncResponse, node_service_server::NodeService,
-    sync_request::Msg,
+    AppendEventsRequest, AppendEventsResponse, ReportStatsRequest, ReportStatsResponse, SyncRequest,
+    SyncResponse, node_service_server::NodeService, sync_request::Msg,
 };
 use prost::Message as _;
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
@@ -58,6 +58,15 @@ impl NodeService for Nodes {
             }
         });
         Ok(Response::new(Box::pin(stream::unfold(writer, Writer::next))))
+    }
+
+    type AppendEventsStream = Pin<Box<dyn Stream<Item = Result<AppendEventsResponse, Status>> + Send>>;
+
+    async fn append_events(
+        &self,
+        _: Request<Streaming<AppendEventsRequest>>,
+    ) -> Result<Response<Self::AppendEventsStream>, Status> {
+        Err(Status::unimplemented("not in this build"))
     }
 
     async fn report_stats(

@@ -6,8 +6,9 @@ use futures_util::{Stream, stream};
 use o1_proto::{
     convert,
     wire::{
-        GetStatusRequest, GetStatusResponse, ListNodesRequest, ListNodesResponse, ListUpstreamsRequest,
-        ListUpstreamsResponse, WatchStatusRequest, WatchStatusResponse, status_service_server::StatusService,
+        GetStatusRequest, GetStatusResponse, ListEventsRequest, ListEventsResponse, ListNodesRequest,
+        ListNodesResponse, ListUpstreamsRequest, ListUpstreamsResponse, WatchEventsRequest,
+        WatchEventsResponse, WatchStatusRequest, WatchStatusResponse, status_service_server::StatusService,
     },
 };
 use std::{pin::Pin, time::Duration};
@@ -60,6 +61,22 @@ impl StatusService for Statuses {
             sent: None,
         };
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), Watch::next))))
+    }
+
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        _: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        Err(Status::unimplemented("not in this build"))
+    }
+
+    async fn list_events(
+        &self,
+        _: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        Err(Status::unimplemented("not in this build"))
     }
 
     async fn list_nodes(

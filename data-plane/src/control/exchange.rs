@@ -114,6 +114,7 @@ impl<'a> Exchange<'a> {
             Msg::SealKeys(keys) if self.taking.is_some() => self.waiting_keys = Some(keys),
             Msg::SealKeys(keys) => self.take(keys),
             Msg::Query(query) => self.queries.take(query, self.node),
+            Msg::Directives(_) => {}
             Msg::HeartbeatAck(_) => self.heard = Instant::now(),
             Msg::Goodbye(goodbye) => return Some(Ended::Goodbye(stream::farewell(goodbye))),
             Msg::Welcome(_) => {

@@ -32,8 +32,8 @@ pub(super) struct Requests {
 
 #[derive(Debug, Default)]
 struct Slots {
-    /// In the order in which they are sent: hello, verdict, heartbeat, goodbye.
-    messages: [Option<Msg>; 4],
+    /// In the order in which they are sent: hello, verdict, failover, observations, heartbeat, goodbye.
+    messages: [Option<Msg>; 6],
     closed: bool,
     reader: Option<Waker>,
 }
@@ -51,8 +51,11 @@ impl Outbound {
         let slot = match message {
             Msg::Hello(_) => 0,
             Msg::ConfigAck(_) | Msg::ConfigNack(_) => 1,
-            Msg::Heartbeat(_) => 2,
-            Msg::Goodbye(_) => 3,
+            // Both are whole each time: the latest says all.
+            Msg::Failover(_) => 2,
+            Msg::Observations(_) => 3,
+            Msg::Heartbeat(_) => 4,
+            Msg::Goodbye(_) => 5,
             Msg::Answer(_) => unreachable!("answers have a queue of their own"),
         };
         self.change(|slots| slots.messages[slot] = Some(message));

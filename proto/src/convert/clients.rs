@@ -1,6 +1,6 @@
 //! [`Clients`] ↔ wire. Zero and absent mean the default.
 
-use super::{At, duration, duration_or, from_duration};
+use super::{At, duration, duration_or, failover, from_duration};
 use crate::{
     model::{Catalogue, Clients},
     wire,
@@ -20,6 +20,7 @@ pub(super) fn encode(clients: &Clients) -> wire::Clients {
         }),
         session_lifetime: Some(from_duration(clients.session_lifetime)),
         sse: clients.sse,
+        failover_metadata: failover::encode_metadata(clients.failover_metadata),
     }
 }
 
@@ -35,6 +36,7 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Clients> {
         catalogue: decode_catalogue(&wire.catalogue.unwrap_or_default()),
         session_lifetime: duration_or(wire.session_lifetime.as_ref(), default.session_lifetime),
         sse: wire.sse,
+        failover_metadata: failover::decode_metadata(at, wire.failover_metadata),
     })
 }
 

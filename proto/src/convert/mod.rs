@@ -3,6 +3,7 @@
 mod auth;
 mod cache;
 mod clients;
+mod failover;
 mod server;
 mod spread;
 mod tier;

@@ -1,9 +1,10 @@
 use super::*;
 use crate::model::{
-    Algorithm, Auth, Backup, Balance, Batching, CacheRules, Caching, Catalogue, ClaimRule, Clients,
-    Concurrency, Endpoint, EndpointKind, Eviction, Grant, HashKey, Identity, Jwt, KeySource, Life, Outlier,
-    Processes, Reference, Required, Retry, Selection, Server, Share, StaticToken, TierLimits, Timeouts, Tls,
-    TokenHash, ToolTimeouts, Transport, UnreachableTools, Upstream,
+    Algorithm, Auth, Backup, Balance, Batching, Breaker, CacheRules, Caching, Catalogue, ClaimRule, Clients,
+    Concurrency, Endpoint, EndpointKind, Eviction, Failover, FailoverMetadata, FastPath, Grant, HashKey,
+    Health, Identity, Jwt, KeySource, Life, Outlier, Processes, Reference, Required, Retry, Selection,
+    Server, Share, StaticToken, TierLimits, Timeouts, Tls, TokenHash, ToolTimeouts, Transport,
+    UnreachableTools, Upstream, Writes,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -134,13 +135,48 @@ fn limits() -> impl Strategy<Value = (Outlier, Retry, Concurrency)> {
     prop_oneof![1 => Just(defaults), 3 => (outlier, retry, concurrency)]
 }
 
+/// Also what is not the default everywhere, so that each field is seen to travel.
+fn care() -> impl Strategy<Value = (Health, Breaker, Failover)> {
+    let millis = || (1_u64..1_000_000).prop_map(Duration::from_millis);
+    let path = proptest::option::of("/[a-z]{0,5}");
+    let health = (millis(), 1_u32.., 1_u32.., path).prop_map(|(timeout, healthy, unhealthy, path)| Health {
+        every: timeout * 2,
+        timeout,
+        healthy,
+        unhealthy,
+        path,
+    });
+    let breaker =
+        (1_u32.., millis()).prop_map(|(failures, open)| Breaker { failures, open, open_max: open * 3 });
+    let tools = || proptest::collection::vec("[a-z*]{1,6}", 1..3);
+    let writes =
+        prop_oneof![Just(Writes::Reject), Just(Writes::PassThrough), tools().prop_map(Writes::Journal)];
+    let fast_path = prop_oneof![Just(FastPath::None), Just(FastPath::Reads), Just(FastPath::Full)];
+    let failover =
+        (writes, tools(), fast_path, 0_u64..1_000_000).prop_map(|(writes, read_tools, fast_path, time)| {
+            Failover {
+                writes,
+                read_tools,
+                fast_path,
+                min_hold: Duration::from_millis(time),
+                stable: Duration::from_millis(time / 2),
+                autonomy_after: Duration::from_millis(time / 3),
+                drain: Duration::from_millis(time / 5),
+                snapshot_every: Duration::from_millis(time + 1000),
+            }
+        });
+    let defaults = (Health::default(), Breaker::default(), Failover::default());
+    prop_oneof![1 => Just(defaults), 3 => (health, breaker, failover)]
+}
+
 fn fleet() -> impl Strategy<Value = Fleet> {
     let endpoints = || proptest::collection::vec(endpoint(), 1..3);
     let backup =
         proptest::option::of(prop_oneof![Just(Backup::Snapshot), endpoints().prop_map(Backup::Endpoints)]);
-    let settings = (rules(), balance(), limits());
+    let settings = (rules(), balance(), limits(), care());
     let upstream = (endpoints(), backup, proptest::option::of("[a-z]{1,6}"), 1_u64..100_000, settings)
-        .prop_map(|(primary, backup, prefix, idle, (cache, balance, (outlier, retry, concurrency)))| {
+        .prop_map(|(primary, backup, prefix, idle, settings)| {
+            let (cache, balance, (outlier, retry, concurrency), (health, breaker, failover)) = settings;
             Upstream {
                 name: String::new(),
                 prefix,
@@ -172,6 +208,9 @@ fn fleet() -> impl Strategy<Value = Fleet> {
                 outlier,
                 retry,
                 concurrency,
+                health,
+                breaker,
+                failover,
             }
         });
     let server = (proptest::collection::vec("[a-z*]{1,6}", 1..3), "[a-z]{1,6}", any::<bool>());
@@ -196,6 +235,11 @@ fn fleet() -> impl Strategy<Value = Fleet> {
             clients: Clients {
                 max_body_bytes,
                 session_lifetime: Duration::from_millis(max_body_bytes),
+                failover_metadata: match max_body_bytes % 3 {
+                    0 => FailoverMetadata::DuringFailover,
+                    1 => FailoverMetadata::Always,
+                    _ => FailoverMetadata::Never,
+                },
                 catalogue: Catalogue { page: 7, wait: Duration::ZERO, ..Catalogue::default() },
                 ..Clients::default()
             },

@@ -1,6 +1,6 @@
 //! [`Upstream`] ↔ wire.
 
-use super::{At, cache, duration, duration_or, from_duration, spread};
+use super::{At, cache, duration, duration_or, failover, from_duration, spread};
 use crate::{
     model::{
         Backup, Endpoint, EndpointKind, Identity, Processes, Reference, Timeouts, Tls, ToolTimeouts,
@@ -41,6 +41,9 @@ pub(super) fn encode(upstream: &Upstream) -> wire::Upstream {
         outlier: spread::encode_outlier(&upstream.outlier),
         retry: spread::encode_retry(&upstream.retry),
         concurrency: spread::encode_concurrency(&upstream.concurrency),
+        health: failover::encode_health(&upstream.health),
+        breaker: failover::encode_breaker(upstream.breaker),
+        failover: failover::encode(&upstream.failover),
     }
 }
 
@@ -138,6 +141,9 @@ pub(super) fn decode(at: &mut At<'_>, payload: &[u8]) -> Option<Upstream> {
         outlier: spread::decode_outlier(at, wire.outlier),
         retry: spread::decode_retry(at, wire.retry),
         concurrency: spread::decode_concurrency(at, wire.concurrency),
+        health: failover::decode_health(at, wire.health),
+        breaker: failover::decode_breaker(at, wire.breaker),
+        failover: failover::decode(at, wire.failover),
     })
 }
 

@@ -5,7 +5,7 @@ use super::{
     reader::Field,
     rules::{self, Rule},
 };
-use crate::model::{Auth, Catalogue, Clients};
+use crate::model::{Auth, Catalogue, Clients, FailoverMetadata};
 use http::uri::{Authority, Scheme};
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) {
     let default = Clients::default();
     let map = field.section(&keys::CLIENTS);
-    if let Some(field) = map.get("failover_metadata") {
-        let words = [("always", ()), ("during-failover", ()), ("never", ())];
-        field.word(&rules::CLIENT_METADATA, &words);
-    }
+    let metadata = [
+        ("always", FailoverMetadata::Always),
+        ("during-failover", FailoverMetadata::DuringFailover),
+        ("never", FailoverMetadata::Never),
+    ];
     let texts = |name, rule, hint, normal: fn(&str) -> Result<String, &'static str>| match map.get(name) {
         Some(field) => field.list(hint).iter().filter_map(|item| text(item, rule, normal)).collect(),
         None => Vec::new(),
@@ -45,6 +46,10 @@ pub(super) fn read(field: Field<'_>, names: auth::Names<'_>) -> (Clients, Auth) 
             .unwrap_or(default.max_sessions),
         catalogue: map.get("catalogue").map(catalogue).unwrap_or_default(),
         sse: map.get("sse").and_then(|field| field.switch()).unwrap_or(default.sse),
+        failover_metadata: map
+            .get("failover_metadata")
+            .and_then(|field| field.word(&rules::CLIENT_METADATA, &metadata))
+            .unwrap_or_default(),
     };
     (clients, auth)
 }

@@ -5,37 +5,47 @@ use super::{
     reader::{Field, Reader},
     rules, units,
 };
+use crate::model::{Breaker, Health};
 use http::uri::PathAndQuery;
 use std::time::Duration;
 
-const EVERY: Duration = Duration::from_secs(10);
-const TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Both sections of an upstream.
-pub(super) fn read(upstream: &Reader<'_>) {
-    if let Some(field) = upstream.get("health") {
-        health(field);
-    }
-    if let Some(field) = upstream.get("breaker") {
-        let map = field.section(&keys::BREAKER);
-        if let Some(field) = map.get("failures") {
-            field.number(&rules::BREAKER_THRESHOLD, 1..=u32::MAX);
-        }
-        if let Some(field) = map.get("open") {
-            field.duration(&rules::BREAKER_THRESHOLD, Duration::from_millis(1));
-        }
-    }
+pub(super) fn read(upstream: &Reader<'_>) -> (Health, Breaker) {
+    let health = upstream.get("health").map(health).unwrap_or_default();
+    (health, upstream.get("breaker").map(breaker).unwrap_or_default())
 }
 
-fn health(field: Field<'_>) {
+fn breaker(field: Field<'_>) -> Breaker {
+    let map = field.section(&keys::BREAKER);
+    let default = Breaker::default();
+    let rule = &rules::BREAKER_THRESHOLD;
+    let time = |name| map.get(name).and_then(|field| field.duration(rule, Duration::from_millis(1)));
+    let failures = map.get("failures").and_then(|field| field.number(rule, 1..=u32::MAX));
+    let (open, longest) = (time("open"), time("open_max"));
+    let breaker = Breaker {
+        failures: failures.unwrap_or(default.failures),
+        open: open.unwrap_or(default.open),
+        // Whoever only says how long, means it.
+        open_max: longest.unwrap_or_else(|| default.open_max.max(open.unwrap_or_default())),
+    };
+    if let Some(field) = map.get("open_max").filter(|_| breaker.open > breaker.open_max) {
+        let (first, longest) = (units::spell(breaker.open), units::spell(breaker.open_max));
+        let what = format!("the first time, {first}, is longer than the longest, {longest}");
+        field.problem(rule, what, "`open` is at most `open_max`");
+    }
+    breaker
+}
+
+fn health(field: Field<'_>) -> Health {
     let map = field.section(&keys::HEALTH);
+    let default = Health::default();
     let (every, timeout) = (map.get("every"), map.get("timeout"));
     let read = |field: &Option<Field<'_>>, rule, least, default| match field {
         Some(field) => field.duration(rule, Duration::from_millis(least)),
         None => Some(default),
     };
-    let period = read(&every, &rules::HEALTH_INTERVAL, 100, EVERY);
-    let limit = read(&timeout, &rules::HEALTH_TIMEOUT, 1, TIMEOUT);
+    let period = read(&every, &rules::HEALTH_INTERVAL, 100, default.every);
+    let limit = read(&timeout, &rules::HEALTH_TIMEOUT, 1, default.timeout);
     if let (Some(period), Some(limit), Some(place)) = (period, limit, timeout.as_ref().or(every.as_ref()))
         && limit >= period
     {
@@ -50,17 +60,22 @@ fn health(field: Field<'_>) {
         );
         place.problem(&rules::HEALTH_TIMEOUT, what, "a probe ends before the next begins");
     }
-    for field in ["healthy", "unhealthy"].iter().filter_map(|name| map.get(name)) {
-        field.number(&rules::HEALTH_THRESHOLD, 1..=u32::MAX);
+    let threshold =
+        |name| map.get(name).and_then(|field| field.number(&rules::HEALTH_THRESHOLD, 1..=u32::MAX));
+    Health {
+        every: period.unwrap_or(default.every),
+        timeout: limit.unwrap_or(default.timeout),
+        healthy: threshold("healthy").unwrap_or(default.healthy),
+        unhealthy: threshold("unhealthy").unwrap_or(default.unhealthy),
+        path: map.get("path").and_then(|field| probe_path(&field)),
     }
-    if let Some(field) = map.get("path")
-        && let Some(text) = field.text()
-        && (!text.starts_with('/') || text.contains('#') || PathAndQuery::try_from(text).is_err())
-    {
-        field.problem(
-            &rules::HEALTH_PATH,
-            format!("{} is not a path", path::quoted(text)),
-            "such as `/health`",
-        );
+}
+
+fn probe_path(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    if !text.starts_with('/') || text.contains('#') || PathAndQuery::try_from(text).is_err() {
+        let what = format!("{} is not a path", path::quoted(text));
+        field.problem(&rules::HEALTH_PATH, what, "such as `/health`");
     }
+    Some(text.to_owned())
 }

@@ -146,10 +146,11 @@ rules! {
 
     FAILOVER_POLICY "failover-policy" Failover "`writes` and `fast_path` are words that exist and fit the backup.";
     FAILOVER_JOURNAL_TOOLS "failover-journal-tools" Failover "`writes: journal` names its tools, and only it does.";
+    FAILOVER_READ_TOOLS "failover-read-tools" Failover "The tools that only read have names.";
     FAILOVER_WITHOUT_BACKUP "failover-without-backup" Failover "A failover policy needs a backup.";
     BACKUP_STORE "backup-store" Failover "A backup is at least one endpoint, or the word `snapshot`.";
     BACKUP_IS_PRIMARY "backup-is-primary" Failover "A backup endpoint is not also a primary one.";
-    BREAKER_THRESHOLD "breaker-threshold" Failover "A breaker opens after at least 1 failure, for at least 1ms.";
+    BREAKER_THRESHOLD "breaker-threshold" Failover "A breaker opens after at least 1 failure, for at least 1ms and at first no longer than `open_max`.";
 
     STORE_EMPTY "store-empty" Endpoints "A primary has at least one endpoint.";
     ENDPOINT_KIND "endpoint-kind" Endpoints "An endpoint has either `url` or `command`, and only keys that go with it.";

@@ -37,8 +37,8 @@ fn one(
     let map = field.section(&keys::UPSTREAM);
     let primary = map.required("primary").map(|field| primary(&field)).unwrap_or_default();
     let backup = map.get("backup").map(|field| backup(&field, &primary));
-    health::read(&map);
-    failover::read(&map, backup.as_ref());
+    let (health, breaker) = health::read(&map);
+    let failover = failover::read(&map, backup.as_ref());
     let concurrency = map.get("concurrency").map(spread::concurrency).unwrap_or_default();
     let pool = map.get("pool").map(|field| field.section(&keys::POOL));
     let upstream = Upstream {
@@ -60,6 +60,9 @@ fn one(
         outlier: map.get("outlier").map(spread::outlier).unwrap_or_default(),
         retry: map.get("retry").map(spread::retry).unwrap_or_default(),
         concurrency,
+        health,
+        breaker,
+        failover,
     };
     unused(&map, &upstream);
     prefix_clash(&map, &upstream, prefixes);

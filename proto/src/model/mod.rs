@@ -2,12 +2,14 @@
 
 mod auth;
 mod cache;
+mod failover;
 mod reference;
 mod server;
 mod spread;
 
 pub use auth::{Algorithm, Auth, ClaimRule, Grant, Jwt, KeySource, Required, StaticToken, TokenHash};
 pub use cache::{Batching, CacheRules, Caching, Eviction, Life, Share, Tier, TierLimits};
+pub use failover::{Breaker, Failover, FailoverMetadata, FastPath, Health, Writes};
 pub use reference::Reference;
 pub use server::{Selection, Server};
 pub use spread::{Balance, Concurrency, HashKey, Outlier, Retry};
@@ -64,6 +66,12 @@ pub struct Upstream {
     pub retry: Retry,
     /// How many calls one endpoint gets at a time.
     pub concurrency: Concurrency,
+    /// How its endpoints are probed.
+    pub health: Health,
+    /// When calls to an endpoint fail fast.
+    pub breaker: Breaker,
+    /// What happens when its primary fails.
+    pub failover: Failover,
 }
 
 /// What becomes of the tools of an upstream that cannot be reached.
@@ -209,6 +217,8 @@ pub struct Clients {
     pub catalogue: Catalogue,
     /// Serve clients of HTTP+SSE (2024-11-05) beside each route.
     pub sse: bool,
+    /// When results say which store they came from.
+    pub failover_metadata: FailoverMetadata,
 }
 
 /// How lists of many upstreams are kept and answered.
@@ -239,6 +249,7 @@ impl Default for Clients {
             catalogue: Catalogue::default(),
             session_lifetime: Duration::from_secs(24 * 3600),
             sse: false,
+            failover_metadata: FailoverMetadata::default(),
         }
     }
 }

@@ -12,8 +12,8 @@ use o1_proto::{
     digest,
     model::{Endpoint, EndpointKind, Fleet, Reference, Transport, Upstream},
     wire::{
-        ConfigUpdate, ConfigVersion, HeartbeatAck, Hello, ReportStatsRequest, ReportStatsResponse, Resource,
-        SyncRequest, SyncResponse, Welcome,
+        AppendEventsRequest, AppendEventsResponse, ConfigUpdate, ConfigVersion, HeartbeatAck, Hello,
+        ReportStatsRequest, ReportStatsResponse, Resource, SyncRequest, SyncResponse, Welcome,
         node_service_server::{NodeService, NodeServiceServer},
         sync_request,
         sync_response::Msg,
@@ -147,6 +147,15 @@ impl NodeService for Service {
         let peer = Peer { requests, replies, hello, heartbeats: Vec::new(), answer_heartbeats: true };
         self.peers.send(peer).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type AppendEventsStream = ReceiverStream<Result<AppendEventsResponse, Status>>;
+
+    async fn append_events(
+        &self,
+        _: Request<Streaming<AppendEventsRequest>>,
+    ) -> Result<Response<Self::AppendEventsStream>, Status> {
+        Err(Status::unavailable("nobody keeps events here"))
     }
 
     async fn report_stats(

@@ -50,13 +50,8 @@ pub(in crate::manifest) static UPSTREAM: Section = Section {
         key("retry", "section", "{}", "When a call that failed is sent once more, to another endpoint."),
         key("concurrency", "section", "{}", "How many calls each endpoint gets at a time."),
         key("breaker", "section", "{}", "The circuit breaker of each endpoint.").not_yet(),
-        key(
-            "failover",
-            "section",
-            ABSENT,
-            "What happens to calls while the backup is active. Needs a `backup`.",
-        )
-        .not_yet(),
+        key("failover", "section", ABSENT, "What happens when the primary fails. Needs a `backup`.")
+            .not_yet(),
         key("cache", "section", "{}", "Which of its answers are cached."),
         key("tls", "section", "{}", "Certificates for its `https` URLs."),
         key("pool", "section", "{}", "Connections kept to each of its URLs."),
@@ -155,13 +150,19 @@ pub(in crate::manifest) static BREAKER: Section = Section {
     about: "The circuit breaker of each endpoint.",
     keys: &[
         key("failures", "number", "5", "Failures in a row that open it."),
-        key("open", "duration", "5s", "How long it stays open before one call may try."),
+        key(
+            "open",
+            "duration",
+            "5s",
+            "How long it stays open before one call may try; twice as long each time that call fails.",
+        ),
+        key("open_max", "duration", "60s", "The longest that it stays open."),
     ],
 };
 
 pub(in crate::manifest) static FAILOVER: Section = Section {
     path: "upstreams.<name>.failover",
-    about: "What happens while the backup is active.",
+    about: "What happens when the primary fails.",
     keys: &[
         key(
             "writes",
@@ -173,16 +174,40 @@ pub(in crate::manifest) static FAILOVER: Section = Section {
             "journal_tools",
             "list of tool names",
             "[]",
-            "With `writes: journal`: the tools whose calls may be journaled.",
+            "With `writes: journal`: the tools whose calls may be journaled, by the upstream's own name; `*` stands for any characters.",
+        ),
+        key(
+            "read_tools",
+            "list of tool names",
+            "[]",
+            "Tools that only read: the backup answers them whatever `writes` says; names as in `journal_tools`. Those of `retry.tools` and `cache.tools` count, too.",
         ),
         key(
             "fast_path",
             "word",
             "reads",
-            "What a node may do before the control plane decides: `none`, `reads`, `full`.",
+            "What a node may do by its breaker before the control plane decides: nothing (`none`: calls fail fast), answer reads from the backup (`reads`), or fail over (`full`).",
         ),
         key("min_hold", "duration", "60s", "The shortest stay on the backup."),
         key("stable", "duration", "30s", "How long the primary must be healthy before it is restored."),
+        key(
+            "autonomy_after",
+            "duration",
+            "15s",
+            "How long a node waits for a control plane that is away before it acts alone.",
+        ),
+        key(
+            "drain",
+            "duration",
+            "2s",
+            "How long calls in flight may take to end before the backup takes over.",
+        ),
+        key(
+            "snapshot_every",
+            "duration",
+            "60s",
+            "With `backup: snapshot`: how often it is written while the primary is active; also soon after a list changed.",
+        ),
     ],
 };
 

@@ -4,9 +4,9 @@ use super::said;
 use crate::manifest::parse;
 use crate::model::{
     Algorithm, Auth, Backup, Balance, Batching, CacheRules, Caching, Catalogue, ClaimRule, Clients,
-    Concurrency, Endpoint, EndpointKind, Eviction, Fleet, Grant, HashKey, Identity, Jwt, KeySource, Life,
-    Outlier, Processes, Reference, Required, Retry, Selection, Server, Share, StaticToken, TierLimits,
-    Timeouts, Tls, TokenHash, ToolTimeouts, Transport, UnreachableTools, Upstream,
+    Concurrency, Endpoint, EndpointKind, Eviction, Failover, Fleet, Grant, HashKey, Health, Identity, Jwt,
+    KeySource, Life, Outlier, Processes, Reference, Required, Retry, Selection, Server, Share, StaticToken,
+    TierLimits, Timeouts, Tls, TokenHash, ToolTimeouts, Transport, UnreachableTools, Upstream, Writes,
 };
 use std::{fs, path::Path, time::Duration};
 
@@ -153,6 +153,12 @@ fn full_files() -> Upstream {
         unreachable_tools: UnreachableTools::Keep,
         resources: vec!["file:///srv/docs/".into()],
         cache: full_rules(),
+        health: Health { path: Some("/health".into()), ..Health::default() },
+        failover: Failover {
+            writes: Writes::Journal(vec!["write_file".into()]),
+            read_tools: vec!["list_*".into(), "search_*".into()],
+            ..Failover::default()
+        },
         ..Upstream::default()
     }
 }
