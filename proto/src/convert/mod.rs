@@ -3,6 +3,7 @@
 mod auth;
 mod cache;
 mod clients;
+mod event;
 mod failover;
 mod server;
 mod spread;
@@ -10,6 +11,12 @@ mod tier;
 mod time;
 mod upstream;
 
+pub use event::{
+    breaker, decision_reason, decision_state, directive, event, event_kind, failover_state, failover_stats,
+    from_breaker, from_decision_reason, from_decision_state, from_directive, from_event, from_event_kind,
+    from_failover_state, from_failover_stats, from_phase, from_refusal, from_store, from_store_health,
+    from_verdict, phase, refusal, store, store_health, verdict,
+};
 pub use tier::{from_tier, tier};
 pub use time::{duration, duration_or, from_duration, from_system_time, system_time};
 

@@ -169,13 +169,14 @@ fn care() -> impl Strategy<Value = (Health, Breaker, Failover)> {
     prop_oneof![1 => Just(defaults), 3 => (health, breaker, failover)]
 }
 
-fn fleet() -> impl Strategy<Value = Fleet> {
+/// Without a name.
+fn upstream() -> impl Strategy<Value = Upstream> {
     let endpoints = || proptest::collection::vec(endpoint(), 1..3);
     let backup =
         proptest::option::of(prop_oneof![Just(Backup::Snapshot), endpoints().prop_map(Backup::Endpoints)]);
     let settings = (rules(), balance(), limits(), care());
-    let upstream = (endpoints(), backup, proptest::option::of("[a-z]{1,6}"), 1_u64..100_000, settings)
-        .prop_map(|(primary, backup, prefix, idle, settings)| {
+    (endpoints(), backup, proptest::option::of("[a-z]{1,6}"), 1_u64..100_000, settings).prop_map(
+        |(primary, backup, prefix, idle, settings)| {
             let (cache, balance, (outlier, retry, concurrency), (health, breaker, failover)) = settings;
             Upstream {
                 name: String::new(),
@@ -212,10 +213,14 @@ fn fleet() -> impl Strategy<Value = Fleet> {
                 breaker,
                 failover,
             }
-        });
+        },
+    )
+}
+
+fn fleet() -> impl Strategy<Value = Fleet> {
     let server = (proptest::collection::vec("[a-z*]{1,6}", 1..3), "[a-z]{1,6}", any::<bool>());
     let servers = proptest::collection::btree_map("[a-z][a-z0-9]{0,8}", server, 0..3);
-    let upstreams = proptest::collection::btree_map("[a-z][a-z0-9]{0,8}", upstream, 0..5);
+    let upstreams = proptest::collection::btree_map("[a-z][a-z0-9]{0,8}", upstream(), 0..5);
     let whole = (upstreams, servers, 1_u64..1 << 40, caching(), batching());
     whole.prop_map(|(upstreams, servers, max_body_bytes, caching, batching)| {
         let upstreams: Vec<_> = upstreams.into_iter().map(|(name, one)| Upstream { name, ..one }).collect();

@@ -2,14 +2,21 @@
 
 mod auth;
 mod cache;
+mod event;
 mod failover;
+mod failover_stats;
 mod reference;
 mod server;
 mod spread;
 
 pub use auth::{Algorithm, Auth, ClaimRule, Grant, Jwt, KeySource, Required, StaticToken, TokenHash};
 pub use cache::{Batching, CacheRules, Caching, Eviction, Life, Share, Tier, TierLimits};
+pub use event::{
+    BreakerState, DecisionReason, DecisionState, Directive, Event, EventKind, FailoverState, Phase, Refusal,
+    Store, StoreHealth, Verdict,
+};
 pub use failover::{Breaker, Failover, FailoverMetadata, FastPath, Health, Writes};
+pub use failover_stats::FailoverStats;
 pub use reference::Reference;
 pub use server::{Selection, Server};
 pub use spread::{Balance, Concurrency, HashKey, Outlier, Retry};
