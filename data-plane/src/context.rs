@@ -1,6 +1,6 @@
 //! What a layer is given at birth.
 
-use crate::{current, logs::Logs, metrics::Metrics, seal::Keyring};
+use crate::{current, logs::Logs, metrics::Metrics, seal::Keyring, stores::Stores};
 use o1_process::{Readiness, Tasks};
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,6 +15,8 @@ pub struct Context {
     pub logs: Arc<Logs>,
     /// What tokens for clients are sealed with.
     pub keyring: Arc<Keyring>,
+    /// Which store of each upstream serves.
+    pub stores: Arc<Stores>,
     /// Where tasks are spawned, and who says that the process stops.
     pub tasks: Tasks,
     /// Whether clients should come.

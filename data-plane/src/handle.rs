@@ -78,7 +78,7 @@ pub fn subject(method: &str, name: &str) -> [u8; 16] {
 /// The place of an endpoint among those of its upstream.
 #[must_use]
 pub fn place(upstream: &Upstream, id: &EndpointId) -> Option<usize> {
-    upstream.primary.iter().position(|endpoint| endpoint_id(endpoint) == *id)
+    upstream.endpoints.iter().position(|endpoint| endpoint_id(endpoint) == *id)
 }
 
 fn first<const N: usize>(hasher: &blake3::Hasher) -> [u8; N] {

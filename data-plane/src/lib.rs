@@ -31,4 +31,5 @@ pub mod plan;
 pub mod principal;
 pub mod purge;
 pub mod seal;
+pub mod stores;
 pub mod tls;

@@ -68,6 +68,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         current: reader,
         metrics: Arc::new(Metrics::default()),
         logs: Arc::default(),
+        stores: Arc::default(),
         tasks: tasks.clone(),
         readiness: Readiness::new(),
         // By this name rather than by path: the file may be replaced while we run.

@@ -151,7 +151,9 @@ impl control::Node for Node {
     fn log(&self, upstream: &str) -> Result<Option<Arc<Log>>, NotAnswered> {
         let plan = self.reader.plan();
         let found = served(&plan, upstream)?;
-        let has_processes = found.primary.iter().any(|one| matches!(one, Endpoint::Stdio { .. }));
+        let stores = std::iter::once(found).chain(found.backup_store());
+        let mut endpoints = stores.flat_map(|store| &store.endpoints);
+        let has_processes = endpoints.any(|one| matches!(one, Endpoint::Stdio { .. }));
         Ok(has_processes.then(|| self.logs.of(upstream)))
     }
 
@@ -212,7 +214,8 @@ fn exposed(listen: SocketAddr, auth: &Policy) -> Option<LocalProblem> {
 }
 
 fn upstream_stats(upstream: &Upstream, sample: Sample) -> UpstreamStats {
-    let labels = metrics::labels(upstream);
+    let stores = std::iter::once(upstream).chain(upstream.backup_store().map(|backup| &**backup));
+    let labels: Vec<_> = stores.flat_map(metrics::labels).collect();
     let endpoint = |(endpoint, sample)| EndpointStats { gone: !labels.contains(&endpoint), endpoint, sample };
     UpstreamStats {
         upstream: upstream.name.clone(),

@@ -35,7 +35,7 @@ impl Connect for Backends {
     type Backend = Server;
 
     fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Server {
-        match &upstream.primary[endpoint] {
+        match &upstream.endpoints[endpoint] {
             Endpoint::Http { url, transport, headers, tls } => {
                 let tasks = &self.context.tasks;
                 match (HttpServer::new(upstream, url, headers, tls.as_deref(), &self.context), transport) {

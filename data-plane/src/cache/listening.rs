@@ -119,7 +119,7 @@ enum End {
 /// to, in the same era; legacy callers of a process may not have.
 fn may_listen(caller: &Caller, upstream: &plan::Upstream) -> bool {
     let modern = matches!(caller, Caller::Modern);
-    upstream.primary.iter().all(|endpoint| match endpoint {
+    upstream.endpoints.iter().all(|endpoint| match endpoint {
         Endpoint::Http { .. } => true,
         Endpoint::Stdio { processes, idle_stop, .. } => {
             modern && *processes == Processes::Shared && idle_stop.is_none()

@@ -16,7 +16,7 @@ pub trait Connect: Send + Sync + 'static {
     /// What it makes.
     type Backend: Backend;
 
-    /// The backend for one endpoint, by its place in [`Upstream::primary`].
+    /// The backend for one endpoint, by its place in [`Upstream::endpoints`].
     fn backend(&self, upstream: &Arc<Upstream>, endpoint: usize) -> Self::Backend;
 }
 

@@ -73,7 +73,7 @@ pub struct Session {
 /// The upstream's side of a session that passes through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Which endpoint, by its place in [`crate::plan::Upstream::primary`].
+    /// Which endpoint, by its place in [`crate::plan::Upstream::endpoints`].
     pub endpoint: usize,
     /// The id that the endpoint minted; `None`: it has no sessions.
     pub id: Option<String>,

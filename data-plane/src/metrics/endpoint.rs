@@ -120,12 +120,12 @@ impl Drop for Queued {
     }
 }
 
-/// What an upstream's endpoints are called in metrics and status, in the order of [`plan::Upstream::primary`]: the URL
+/// What an upstream's endpoints are called in metrics and status, in the order of [`plan::Upstream::endpoints`]: the URL
 /// or the program, without what may be a secret, as arguments are. No two are called the same.
 #[must_use]
 pub fn labels(upstream: &plan::Upstream) -> Vec<String> {
     let mut seen = BTreeMap::new();
-    let own = upstream.primary.iter().map(label);
+    let own = upstream.endpoints.iter().map(label);
     own.map(|label| {
         let times = seen.entry(label.clone()).and_modify(|times| *times += 1).or_insert(1_u32);
         if *times == 1 { label } else { format!("{label} #{times}") }
@@ -204,7 +204,7 @@ mod tests {
             tls: None,
         };
         let mut upstream = plan::Upstream::bare("a");
-        upstream.primary = vec![
+        upstream.endpoints = vec![
             http("http://me:secret@127.0.0.1:1/mcp?key=secret"),
             http("http://127.0.0.1:2/mcp"),
             http("http://127.0.0.1:2/mcp"),

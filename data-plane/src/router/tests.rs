@@ -149,6 +149,7 @@ impl World {
             readiness: Readiness::new(),
             logs: Arc::default(),
             launcher: None,
+            stores: Default::default(),
         };
         let tools = servers.iter().map(|(name, _, tools)| ((*name).to_owned(), tools.to_vec())).collect();
         let router =

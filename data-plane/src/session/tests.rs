@@ -59,6 +59,7 @@ impl Node {
             tasks: Tasks::new(),
             readiness: Readiness::new(),
             launcher: None,
+            stores: Default::default(),
         };
         let this = Self {
             keyring: context.keyring.clone(),

@@ -52,7 +52,7 @@ pub(super) fn open(
 ) -> Result<Opened, Failure> {
     let sealed = matches!(call.route, Route::Server(_))
         || !call.principal.is_anonymous()
-        || upstream.primary.len() > 1;
+        || upstream.endpoints.len() > 1;
     let mut opened =
         Opened { message: message.clone(), headers: call.headers.clone(), endpoint: None, sealer: None };
     let asked = message.method();
@@ -204,7 +204,7 @@ impl Sealer {
             return known.clone();
         }
         let subject = if purpose == Purpose::Task { NO_SUBJECT } else { self.subject };
-        let endpoint = handle::endpoint_id(&self.upstream.primary[endpoint]);
+        let endpoint = handle::endpoint_id(&self.upstream.endpoints[endpoint]);
         let upstream = self.upstream.name.clone();
         Handle { upstream, endpoint, subject, original }.seal(&self.keyring, purpose, &self.principal)
     }

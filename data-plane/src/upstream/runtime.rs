@@ -138,7 +138,7 @@ impl<C: Connect> Runtimes<C> {
     fn start(&self, upstream: &Arc<plan::Upstream>) -> Runtime<C::Backend> {
         let metrics = self.metrics.upstream(&upstream.name);
         Runtime {
-            endpoints: (0..upstream.primary.len()).map(|at| self.connect.backend(upstream, at)).collect(),
+            endpoints: (0..upstream.endpoints.len()).map(|at| self.connect.backend(upstream, at)).collect(),
             store: Store::new(upstream, &metrics),
             metrics,
             upstream: upstream.clone(),

@@ -113,6 +113,7 @@ impl Rig {
             readiness: Readiness::new(),
             logs: Arc::default(),
             launcher: None,
+            stores: Default::default(),
         };
         let server = Arc::new(Server {
             script: Mutex::new(Arc::new(|call: &Call, _: usize| Ok(result(call, PRIVATE)))),

@@ -115,7 +115,7 @@ impl Endpoints for Seen<'_> {
 impl Store {
     /// The primary of an upstream, nothing in flight.
     pub(super) fn new(upstream: &Arc<plan::Upstream>, metrics: &Arc<metrics::Upstream>) -> Arc<Self> {
-        let marks: Vec<_> = upstream.primary.iter().map(handle::endpoint_id).collect();
+        let marks: Vec<_> = upstream.endpoints.iter().map(handle::endpoint_id).collect();
         let weights = upstream.weights.iter().copied().chain(std::iter::repeat(1));
         let members: Vec<_> =
             marks.iter().zip(weights).map(|(mark, weight)| Member { weight, mark }).collect();

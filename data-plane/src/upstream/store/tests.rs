@@ -31,7 +31,7 @@ impl Scene {
             headers: HeaderMap::new(),
             tls: None,
         };
-        upstream.primary = (0..endpoints).map(http).collect();
+        upstream.endpoints = (0..endpoints).map(http).collect();
         upstream.weights = vec![1; endpoints];
         upstream.outlier = Outlier { failures: 2, eject: 10 * SECOND, ..Outlier::default() };
         set(&mut upstream);

@@ -59,7 +59,7 @@ impl Ground {
             total: upstream.timeouts.total,
             tools: Arc::default(),
             listing: Arc::default(),
-            headers: matches!(upstream.primary[endpoint], Endpoint::Http { .. }),
+            headers: matches!(upstream.endpoints[endpoint], Endpoint::Http { .. }),
             contradicted: Arc::default(),
         }
     }

@@ -83,6 +83,7 @@ impl Scene {
             tasks: Tasks::new(),
             readiness: Readiness::new(),
             launcher: None,
+            stores: Default::default(),
         };
         let http = HttpServer::new(&Upstream::bare("a"), &url, &HeaderMap::new(), None, &context).unwrap();
         let link = HttpLink::open(&http, &own::initialize(b"0", version, "{}")).await.unwrap();
