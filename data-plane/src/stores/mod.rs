@@ -8,35 +8,83 @@
 
 mod gate;
 mod health;
+mod journal;
+mod notice;
 
 pub use gate::{Admitted, Barrier, Gate, Intent, Standing};
 pub use health::Health;
+pub use journal::{Journal, Kept};
+pub use notice::{News, Notice};
 
 use crate::plan::Plan;
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    fmt,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
+use tokio::sync::broadcast;
+
+/// Notices that a slow listener may be behind.
+const NOTICES: usize = 64;
 
 /// The gates of every upstream, by name. They outlive plans: where an upstream stands does not change because its
 /// timeouts do.
-#[derive(Debug, Default)]
-pub struct Stores(RwLock<HashMap<String, Arc<Gate>>>);
+pub struct Stores {
+    gates: RwLock<HashMap<String, Arc<Gate>>>,
+    notices: broadcast::Sender<Notice>,
+    journal: OnceLock<Arc<dyn Journal>>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        let notices = broadcast::Sender::new(NOTICES);
+        Self { gates: RwLock::default(), notices, journal: OnceLock::new() }
+    }
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").field("gates", &self.gates).finish_non_exhaustive()
+    }
+}
 
 impl Stores {
     /// The gate of this upstream; a new one stands at the primary.
     #[must_use]
     pub fn gate(&self, upstream: &str) -> Arc<Gate> {
-        if let Some(gate) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(upstream) {
+        if let Some(gate) = self.gates.read().unwrap_or_else(PoisonError::into_inner).get(upstream) {
             return gate.clone();
         }
-        let mut gates = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
         gates.entry(upstream.to_owned()).or_insert_with(|| Arc::new(Gate::new(upstream))).clone()
+    }
+
+    /// Tells whoever passes it on to clients.
+    pub fn tell(&self, notice: Notice) {
+        // Nobody listens: nobody is there to be told.
+        let _ = self.notices.send(notice);
+    }
+
+    /// What clients should hear, from now on.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// Where writes are kept while the primary is away; `None`: nowhere.
+    #[must_use]
+    pub fn journal(&self) -> Option<&Arc<dyn Journal>> {
+        self.journal.get()
+    }
+
+    /// Gives it its journal, once.
+    pub fn set_journal(&self, journal: Arc<dyn Journal>) {
+        let _ = self.journal.set(journal);
     }
 
     /// Forgets upstreams that the plan does not name.
     pub fn retain(&self, plan: &Plan) {
-        let mut gates = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
         gates.retain(|name, _| plan.upstream(name).is_some());
     }
 }
