@@ -42,6 +42,8 @@ pub enum Kind {
     SessionLost,
     /// The upstream has as many calls as it takes, and as many wait (503).
     Overloaded,
+    /// The primary is away, and its backup takes no such write: nothing was done (503).
+    ReadOnly,
     /// A fault of ours.
     Internal,
 }
@@ -78,6 +80,7 @@ impl Kind {
             Self::Protocol => "protocol",
             Self::SessionLost => "session_lost",
             Self::Overloaded => "overloaded",
+            Self::ReadOnly => "read_only",
             Self::Internal => "internal",
         }
     }

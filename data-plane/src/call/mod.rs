@@ -153,6 +153,17 @@ pub trait Handle: Send + Sync + 'static {
     fn handle(&self, call: Call) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }
 
+/// What the failover path asks of the data path: what was written while the primary was away, in order and past the
+/// gate.
+pub trait Primary: Send + Sync + 'static {
+    /// Sends a call to the primary of an upstream, whichever store is active.
+    fn ask_primary(
+        &self,
+        call: Call,
+        upstream: Arc<Upstream>,
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send;
+}
+
 /// What the router asks of the layer below it: calls to one upstream, and what that upstream said of itself.
 pub trait Upstreams: Send + Sync + 'static {
     /// Sends a call to one upstream.

@@ -1,6 +1,7 @@
 //! A legacy client session, as every layer of the path sees it.
 
 use crate::{mcp::Message, plan::Key, principal::Principal};
+use o1_proto::model::Store;
 use std::{
     any::Any,
     fmt,
@@ -73,6 +74,8 @@ pub struct Session {
 /// The upstream's side of a session that passes through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
+    /// On which side of the upstream.
+    pub store: Store,
     /// Which endpoint, by its place in [`crate::plan::Upstream::endpoints`].
     pub endpoint: usize,
     /// The id that the endpoint minted; `None`: it has no sessions.

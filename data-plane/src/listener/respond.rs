@@ -155,6 +155,8 @@ fn status_and_code(kind: Kind, era: Era) -> (StatusCode, i32) {
         Kind::Overloaded => (StatusCode::OK, rpc::UPSTREAM_OVERLOADED),
         Kind::Unreachable | Kind::SessionLost => (StatusCode::OK, rpc::UPSTREAM_UNAVAILABLE),
         Kind::Timeout => (StatusCode::OK, rpc::UPSTREAM_TIMEOUT),
+        Kind::ReadOnly if modern => (StatusCode::SERVICE_UNAVAILABLE, rpc::UPSTREAM_READ_ONLY),
+        Kind::ReadOnly => (StatusCode::OK, rpc::UPSTREAM_READ_ONLY),
         Kind::Protocol => (StatusCode::OK, rpc::INTERNAL),
         Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, rpc::INTERNAL),
     }

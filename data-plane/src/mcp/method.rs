@@ -30,6 +30,22 @@ pub const ELICIT: &str = "elicitation/create";
 pub const SAMPLE: &str = "sampling/createMessage";
 pub const ROOTS_LIST: &str = "roots/list";
 
+/// Requests that change nothing at a server, beside the lists; what concerns the session alone is among them.
+pub const ONLY_READS: [&str; 12] = [
+    INITIALIZE,
+    PING,
+    DISCOVER,
+    LISTEN,
+    PROMPTS_GET,
+    RESOURCES_READ,
+    RESOURCES_SUBSCRIBE,
+    RESOURCES_UNSUBSCRIBE,
+    COMPLETE,
+    SET_LEVEL,
+    "tasks/get",
+    "tasks/result",
+];
+
 /// What servers say when their lists change.
 pub const LIST_CHANGED: [&str; 3] = [TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED];
 

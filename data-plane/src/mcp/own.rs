@@ -1,7 +1,24 @@
 //! How the gateway introduces itself to a server, in either era, when it speaks for itself or for many.
 
 use super::{Message, era, json, method, rpc};
+use bytes::Bytes;
 use o1_process::build_info::VERSION;
+
+/// `_meta` key of a call: what its writer calls the write, so that whoever gets it twice can tell.
+pub const META_IDEMPOTENCY_KEY: &str = "dev.only1/idempotencyKey";
+
+/// `params` of a call with these members in front of its `_meta`. `members` is raw JSON: `"a":1,"b":2`.
+///
+/// # Errors
+/// `params` is not an object, or its `_meta` is none.
+pub fn with_meta(params: &[u8], members: &str) -> Result<Bytes, json::Malformed> {
+    let whole = 0..params.len();
+    let edit = match json::member(params, &whole, "_meta")? {
+        Some(meta) => json::inserted(params, &meta, members)?,
+        None => json::inserted(params, &whole, &format!(r#""_meta":{{{members}}}"#))?,
+    };
+    Ok(json::splice(params, vec![edit]))
+}
 
 /// The handshake of the legacy era; `capabilities` is raw JSON.
 ///

@@ -23,6 +23,8 @@ pub const UPSTREAM_UNAVAILABLE: i32 = -33001;
 pub const UPSTREAM_TIMEOUT: i32 = -33002;
 /// Our own: the upstream has all the calls it takes; this one was not sent.
 pub const UPSTREAM_OVERLOADED: i32 = -33003;
+/// Our own: the primary is away and the backup takes no such write; nothing was done.
+pub const UPSTREAM_READ_ONLY: i32 = -33004;
 
 /// An error response. Without an id the member is left out, as for requests whose id could not be read.
 #[must_use]

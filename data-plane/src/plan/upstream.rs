@@ -178,11 +178,29 @@ impl Upstream {
         }
     }
 
+    /// This side of the upstream, if it has endpoints.
+    #[must_use]
+    pub fn side(self: &Arc<Self>, store: Store) -> Option<&Arc<Self>> {
+        match store {
+            Store::Primary => Some(self),
+            Store::Backup => self.backup_store(),
+        }
+    }
+
+    /// The endpoint with this mark, on whichever side.
+    #[must_use]
+    pub fn anywhere_marked(self: &Arc<Self>, mark: u64) -> Option<(Store, usize)> {
+        [Store::Primary, Store::Backup]
+            .into_iter()
+            .find_map(|store| Some((store, self.side(store)?.endpoint_marked(mark)?)))
+    }
+
     /// Whether a request changes nothing at the server: by its method, or because the operator says so of the tool.
     #[must_use]
     pub fn only_reads(&self, message: &Message) -> bool {
         if message.method() != method::TOOLS_CALL {
-            return !message.method().starts_with("tasks/");
+            return method::ONLY_READS.contains(&message.method())
+                || method::list_key(message.method()).is_some();
         }
         let named = self.failover.read_tools.iter().chain(&self.retry.tools);
         let is_cached = |life: &model::Life| *life != model::Life::For(Duration::ZERO);

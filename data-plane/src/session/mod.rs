@@ -204,7 +204,7 @@ impl<N: Handle> Sessions<N> {
             Route::Server(_) => None,
         });
         let remote = remote.and_then(|(remote, upstream)| {
-            let endpoint = upstream.endpoint_mark(remote.endpoint)?;
+            let endpoint = upstream.side(remote.store)?.endpoint_mark(remote.endpoint)?;
             Some(RemoteMark { endpoint, id: remote.id.clone() })
         });
         let inside = Inside {
@@ -281,9 +281,10 @@ impl<N: Handle> Sessions<N> {
         let session = opened(inside.serial, inside.began, initialize, inside.version, call);
         let _ = session.relayed.set(inside.remote.is_some());
         if let (Some(mark), Route::One(upstream)) = (inside.remote, &call.route)
-            && let (Some(endpoint), id @ Some(_)) = (upstream.endpoint_marked(mark.endpoint), mark.id)
+            && let (Some((store, endpoint)), id @ Some(_)) =
+                (upstream.anywhere_marked(mark.endpoint), mark.id)
         {
-            session.set_remote(Remote { endpoint, id });
+            session.set_remote(Remote { store, endpoint, id });
         }
         tracing::debug!(route = inside.route, "took up a session of another node");
         Ok(self.table.insert(named.into(), Arc::new(session)))

@@ -109,6 +109,12 @@ impl Gate {
         }
     }
 
+    /// One that belongs to nobody, for tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn for_tests(upstream: &str) -> Self {
+        Self::new(upstream)
+    }
+
     /// What is known of a store.
     #[must_use]
     pub fn health(&self, store: Store) -> &Health {

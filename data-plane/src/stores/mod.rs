@@ -17,6 +17,7 @@ pub use journal::{Journal, Kept};
 pub use notice::{News, Notice};
 
 use crate::plan::Plan;
+use o1_proto::model::Store;
 use std::{
     collections::HashMap,
     fmt,
@@ -82,9 +83,11 @@ impl Stores {
         let _ = self.journal.set(journal);
     }
 
-    /// Forgets upstreams that the plan does not name.
+    /// Forgets upstreams that the plan does not name, but for those that do not stand at their primary: they will,
+    /// should they come back.
     pub fn retain(&self, plan: &Plan) {
         let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
-        gates.retain(|name, _| plan.upstream(name).is_some());
+        let is_home = |gate: &Gate| gate.standing().active == Store::Primary;
+        gates.retain(|name, gate| plan.upstream(name).is_some() || !is_home(gate));
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod balance;
 mod gate;
+mod gated;
 mod guard;
 mod handles;
 mod inspect;
@@ -24,20 +25,27 @@ mod store;
 mod watch;
 
 use crate::{
-    call::{Ask, Call, Caller, Connect, Handle, Reply, Route, Upstreams},
+    call::{Ask, Call, Caller, Connect, Handle, Primary, Reply, Route, Upstreams},
     context::Context,
     failure::{Failure, Kind},
     joint,
     mcp::Message,
     plan,
 };
+use o1_proto::model::Store;
 use runtime::Runtimes;
 use std::sync::Arc;
 
-/// The layer.
+/// The layer. Cheap to clone.
 pub struct Upstream<C: Connect> {
     context: Context,
     runtimes: Arc<Runtimes<C>>,
+}
+
+impl<C: Connect> Clone for Upstream<C> {
+    fn clone(&self) -> Self {
+        Self { context: self.context.clone(), runtimes: self.runtimes.clone() }
+    }
 }
 
 impl<C: Connect> Upstream<C> {
@@ -49,21 +57,20 @@ impl<C: Connect> Upstream<C> {
         watch::start(context, &runtimes);
         Self { context: context.clone(), runtimes }
     }
-}
 
-impl<C: Connect> Upstreams for Upstream<C> {
-    async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
-        let runtime = self.runtimes.get(&upstream)?;
+    /// Sends a call to this very store.
+    async fn at(&self, call: &Call, upstream: &Arc<plan::Upstream>) -> Result<Reply, Failure> {
+        let runtime = self.runtimes.get(upstream)?;
         let asked = match (&call.caller, &call.ask) {
             (Caller::Modern, Ask::Message(message)) => {
-                modern::ask(&self.context, &runtime, &call, message).await
+                modern::ask(&self.context, &runtime, call, message).await
             }
             (Caller::Modern, _) => Err(Failure::new(Kind::InvalidRequest, "modern clients only POST")),
             (Caller::Legacy(session), _) if relay::fits(&runtime, &call.route, session.as_ref()).await => {
-                relay::relay(&self.context, &runtime, &call, session.as_ref()).await
+                relay::relay(&self.context, &runtime, call, session.as_ref()).await
             }
             (Caller::Legacy(Some(session)), _) => {
-                linked::ask::<C>(&self.context, &runtime, &call, session).await
+                linked::ask::<C>(&self.context, &runtime, call, session).await
             }
             (Caller::Legacy(None), _) => Err(Failure::new(
                 Kind::MissingSession,
@@ -72,9 +79,31 @@ impl<C: Connect> Upstreams for Upstream<C> {
         };
         asked.map_err(|failure| failure.at(&upstream.name))
     }
+}
+
+impl<C: Connect> Primary for Upstream<C> {
+    async fn ask_primary(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
+        self.at(&call, &upstream).await
+    }
+}
+
+impl<C: Connect> Upstreams for Upstream<C> {
+    async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
+        if upstream.backup.is_none() {
+            return self.at(&call, &upstream).await;
+        }
+        // Boxed: it has room for what only some upstreams need.
+        Box::pin(self.gated(call, upstream)).await
+    }
 
     async fn handshake(&self, call: &Call, upstream: Arc<plan::Upstream>) -> Result<Message, Failure> {
-        let runtime = self.runtimes.get(&upstream)?;
+        let reads = if upstream.backup.is_some() {
+            self.context.stores.gate(&upstream.name).standing().reads
+        } else {
+            Store::Primary
+        };
+        let side = upstream.side(reads).ok_or_else(|| gated::not_in_the_snapshot(&upstream))?;
+        let runtime = self.runtimes.get(side)?;
         match &call.caller {
             Caller::Modern => runtime.discover(call).await,
             Caller::Legacy(Some(session)) => {
@@ -86,7 +115,8 @@ impl<C: Connect> Upstreams for Upstream<C> {
     }
 
     fn generation(&self, upstream: &plan::Upstream) -> u64 {
-        self.runtimes.generation(upstream)
+        let backup = upstream.backup_store().map_or(0, |backup| self.runtimes.generation(backup));
+        self.runtimes.generation(upstream).wrapping_add(backup)
     }
 }
 

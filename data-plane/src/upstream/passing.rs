@@ -5,16 +5,18 @@ use crate::{
     call::BoxError,
     failure::{Failure, Kind},
     mcp::{rpc, sse},
+    stores::Admitted,
 };
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 type Inner = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -135,6 +137,57 @@ impl Body for Answer {
                 Poll::Ready(Some(Err(failure.into())))
             }
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A body that counts as on its way until its last byte; see [`super::gated`].
+pub(super) fn held(
+    body: Inner,
+    admitted: Admitted,
+    cut: CancellationToken,
+    moved: CancellationToken,
+    is_stream: bool,
+) -> Inner {
+    let over = if is_stream { moved } else { cut };
+    let over = Box::pin(over.cancelled_owned());
+    Held { inner: body, over, is_stream, ended: false, _admitted: admitted }.boxed_unsync()
+}
+
+struct Held {
+    inner: Inner,
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_stream: bool,
+    ended: bool,
+    _admitted: Admitted,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if this.over.as_mut().poll(cx).is_ready() {
+            this.ended = true;
+            // A stream begins anew at the other store; of a call nobody knows what came of it.
+            let broken = || Failure::new(Kind::Timeout, "the upstream changed over to its other store");
+            return Poll::Ready((!this.is_stream).then(|| Err(broken().into())));
+        }
+        Pin::new(&mut this.inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -18,6 +18,7 @@ use crate::{
     mcp::{self, Era, header, method},
 };
 use http::HeaderValue;
+use o1_proto::model::Store;
 use std::sync::Arc;
 
 /// What the layer keeps for a session that passes through.
@@ -39,7 +40,10 @@ pub(super) async fn fits<B: Backend>(
         return false;
     }
     if let Some(decided) = session.and_then(|session| session.relayed.get()) {
-        return *decided;
+        // It was decided at the primary; a backup need not speak what that speaks.
+        return *decided
+            && (runtime.upstream.store == Store::Primary
+                || runtime.speaks(Era::Legacy).await.unwrap_or(true));
     }
     // An upstream that does not answer shall say so itself.
     let fits = runtime.speaks(Era::Legacy).await.unwrap_or(true);
@@ -62,7 +66,7 @@ pub(super) async fn relay<B: Backend>(
         Ask::Message(message) if message.method() == method::INITIALIZE => {
             open(context, runtime, call, session).await
         }
-        Ask::End => match session.remote() {
+        Ask::End => match here(runtime, session) {
             Some(remote) => match pass(context, runtime, call, Some(session), To::one(&remote)).await {
                 Err(failure) if failure.kind == Kind::SessionLost => Ok(Reply::accepted()),
                 ended => ended.map(|(reply, _)| reply),
@@ -80,7 +84,16 @@ async fn anywhere<B: Backend>(
 ) -> Result<(Remote, Option<Place>), Failure> {
     let place = if is_request(&call.ask) { Some(runtime.store.take(call, &[]).await?) } else { None };
     let endpoint = place.as_ref().map_or_else(|| runtime.store.pass(call), Place::at);
-    Ok((Remote { endpoint, id: None }, place))
+    Ok((Remote { store: runtime.upstream.store, endpoint, id: None }, place))
+}
+
+/// The upstream's side of a session, if it is at this store.
+fn here<B: Backend>(runtime: &Runtime<B>, session: &Session) -> Option<Arc<Remote>> {
+    session.remote().filter(|remote| remote.store == runtime.upstream.store)
+}
+
+fn is_response(ask: &Ask) -> bool {
+    matches!(ask, Ask::Message(message) if message.kind() == mcp::Kind::Response)
 }
 
 fn is_request(ask: &Ask) -> bool {
@@ -101,7 +114,7 @@ async fn open<B: Backend>(
         if !tried.is_empty() {
             place.retried();
         }
-        let remote = Remote { endpoint: place.at(), id: None };
+        let remote = Remote { store: runtime.upstream.store, endpoint: place.at(), id: None };
         tried.push(remote.endpoint);
         let to = To { remote: &remote, place: Some(place) };
         let passed = pass(context, runtime, call, Some(session), to).await;
@@ -131,8 +144,10 @@ async fn go_on<B: Backend>(
     call: &Call,
     session: &Arc<Session>,
 ) -> Result<Reply, Failure> {
-    let remote = match session.remote() {
+    let remote = match here(runtime, session) {
         Some(remote) => remote,
+        // What it answers was asked at the store that calls left.
+        None if is_response(&call.ask) => return Ok(Reply::accepted()),
         None => reopen::another(runtime, call, session, None).await?,
     };
     match pass(context, runtime, call, Some(session), To::one(&remote)).await {
@@ -147,7 +162,7 @@ async fn go_on<B: Backend>(
     let mut call = call.clone();
     match &call.ask {
         // What it answers was asked in the session that is gone.
-        Ask::Message(message) if message.kind() == mcp::Kind::Response => return Ok(Reply::accepted()),
+        ask if is_response(ask) => return Ok(Reply::accepted()),
         // The ids of events went with it, too.
         Ask::Stream => drop(call.headers.remove(header::LAST_EVENT_ID)),
         _ => {}

@@ -25,7 +25,8 @@ pub(super) async fn another<B: Backend>(
     session: &Session,
     lost: Option<&Arc<Remote>>,
 ) -> Result<Arc<Remote>, Failure> {
-    let is_other = |one: &Arc<Remote>| lost.is_none_or(|lost| !Arc::ptr_eq(lost, one));
+    let store = runtime.upstream.store;
+    let is_other = |one: &Arc<Remote>| one.store == store && lost.is_none_or(|lost| !Arc::ptr_eq(lost, one));
     let opened = async {
         let mut order = runtime.store.order(call);
         // Where it was, if it is still there: what a client left behind may be there, too.
@@ -38,7 +39,7 @@ pub(super) async fn another<B: Backend>(
                 Ok(id) => {
                     runtime.store.answered(endpoint);
                     tracing::info!(upstream = runtime.upstream.name, "upstream session lost, opened another");
-                    session.set_remote(Remote { endpoint, id });
+                    session.set_remote(Remote { store, endpoint, id });
                     return Ok(session.remote().expect("it was set a moment ago"));
                 }
                 Err(failure) => {
@@ -88,15 +89,16 @@ async fn open_at<B: Backend>(
     let limit = runtime.upstream.timeouts.connect;
     // What the client was told at first; it says so with each request.
     let version = call.headers.get(mcp_header::PROTOCOL_VERSION);
+    let store = runtime.upstream.store;
     let handshake = async {
-        let nobody = Remote { endpoint, id: None };
+        let nobody = Remote { store, endpoint, id: None };
         let reply = send(runtime, &session.initialize, None, &nobody).await?;
         let id = reply.headers.get(mcp_header::SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let given = negotiated(reply).await?;
         if version.is_some_and(|version| version.as_bytes() != given.as_bytes()) {
             return Err(over("the upstream lost this session and speaks another revision now"));
         }
-        let remote = Remote { endpoint, id };
+        let remote = Remote { store, endpoint, id };
         let note = Message::parse(&rpc::notification(method::INITIALIZED, None));
         send(runtime, &note.expect("a notification of our own is a message"), version, &remote).await?;
         Ok(remote)

@@ -26,7 +26,7 @@ pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) 
                 watched.remove(&gone.upstream.key);
                 retire(&tasks, gone);
             }
-            for upstream in &plan.upstreams {
+            for upstream in plan.stores() {
                 if let Ok(runtime) = runtimes.get(upstream)
                     && watched.insert(upstream.key)
                 {

@@ -51,7 +51,8 @@ words!(from_event_kind event_kind_or_none EventKind EventType:
     SyncBackFailed SyncBackFailed, Restored Restored, FailoverAborted FailoverAborted,
     BreakerChanged BreakerChanged, BackupSyncCompleted BackupSyncCompleted, BackupSyncFailed BackupSyncFailed,
     EntryJournaled EntryJournaled, DeadLettered DeadLettered, ClientsNotified ClientsNotified,
-    ProvisionalStarted ProvisionalStarted, ProvisionalEnded ProvisionalEnded, Decided Decided,);
+    ProvisionalStarted ProvisionalStarted, ProvisionalEnded ProvisionalEnded, Decided Decided,
+    EventsLost EventsLost,);
 
 /// Wire → [`EventKind`].
 #[must_use]
@@ -244,6 +245,7 @@ pub fn from_directive(directive: &Directive) -> wire::Directive {
         issued_at: directive.issued_at.map(from_system_time),
         because: directive.because.clone(),
         accept_dead_letters: directive.accept_dead_letters,
+        pinned: directive.pinned,
     }
 }
 
@@ -259,5 +261,6 @@ pub fn directive(wire: wire::Directive) -> Option<Directive> {
         decision_id: wire.decision_id,
         because: wire.because,
         accept_dead_letters: wire.accept_dead_letters,
+        pinned: wire.pinned,
     })
 }

@@ -200,6 +200,8 @@ pub struct Directive {
     pub because: String,
     /// Entries that the primary refused for good do not stand in the way.
     pub accept_dead_letters: bool,
+    /// An operator pinned the upstream to `target`: the node does nothing by itself.
+    pub pinned: bool,
 }
 
 /// Why the control plane decided.
@@ -292,7 +294,7 @@ pub struct Event {
     pub reason: String,
     /// What it took: a backup sync, a sync-back, or, of `Restored`, the whole failover.
     pub duration: Option<Duration>,
-    /// Entries replayed, waiting, or client sessions told.
+    /// Entries replayed, waiting, client sessions told, or events lost.
     pub entries: u64,
     /// Of the snapshot file.
     pub bytes: u64,
@@ -367,4 +369,6 @@ kinds! {
     ProvisionalEnded "provisional_ended";
     /// The control plane decided.
     Decided "decided";
+    /// The oldest events were dropped because too many waited; has the `seq` of the last of them.
+    EventsLost "events_lost";
 }

@@ -1,0 +1,55 @@
+//! R1 to R3: writes wait, the last entries are replayed, then the primary serves.
+
+use super::{super::log::failpoint, Keeper, sync_back::Stepped};
+use crate::stores::News;
+use o1_proto::model::{EventKind, Phase, Store};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long writes may be held back.
+const BARRIER: Duration = Duration::from_millis(500);
+
+impl Keeper {
+    pub(super) async fn cut_over(&mut self) {
+        self.publish();
+        failpoint("barrier");
+        let deadline = Instant::now() + BARRIER;
+        let mut settled = self.gate.writes_drained(Store::Backup, deadline).await;
+        while settled {
+            match self.replay_one(deadline, std::future::pending()).await {
+                Stepped::Further => {}
+                Stepped::Empty => break,
+                Stepped::Stuck => settled = false,
+            }
+        }
+        if let Some(run) = self.run.take() {
+            self.end_run(run, None);
+        }
+        let commit = self.machine.settled(self.shared.journal(&self.name)).filter(|_| settled);
+        let Some(commit) = commit else {
+            // Not in this time: writes go on, and so does the sync-back.
+            self.machine.lift();
+            self.again.get_or_insert(Instant::now() + super::AGAIN);
+            return self.publish();
+        };
+        let mut event = self.event(EventKind::Restored);
+        let lasted = self.on_backup.map_or(Duration::ZERO, |since| since.elapsed());
+        (event.to, event.active, event.duration) = (Some(Phase::Primary), Some(Store::Primary), Some(lasted));
+        (event.decision_id, event.reason) = (self.decision.clone(), self.because.clone());
+        event.entries = self.synced;
+        if !self.commit(commit, event).await {
+            self.machine.lift();
+            return self.publish();
+        }
+        self.on_backup = None;
+        self.publish();
+        tracing::info!(
+            upstream = self.name,
+            after = ?lasted,
+            entries = self.synced,
+            because = self.because,
+            "the primary is restored"
+        );
+        self.tell(News::Restored { after: lasted, synced_back: self.synced }, self.because.clone());
+    }
+}
