@@ -130,10 +130,21 @@ impl Reply {
     /// # Panics
     /// It breaks off, or does not end within [`PATIENCE`].
     pub async fn read(response: Response<Incoming>) -> Self {
+        Self::try_read(response).await.unwrap_or_else(|error| panic!("the body broke off: {error}"))
+    }
+
+    /// The same of a body that may break off.
+    ///
+    /// # Errors
+    /// It did.
+    ///
+    /// # Panics
+    /// It does not end within [`PATIENCE`].
+    pub async fn try_read(response: Response<Incoming>) -> Result<Self, String> {
         let (parts, body) = response.into_parts();
         let body = in_time("the end of a body", PATIENCE, body.collect()).await;
-        let body = body.unwrap_or_else(|error| panic!("the body broke off: {error:?}")).to_bytes();
-        Self { status: parts.status.as_u16(), headers: parts.headers, body }
+        let body = body.map_err(|error| format!("{error:?}"))?.to_bytes();
+        Ok(Self { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
     /// A header's value; empty when there is none.
@@ -199,6 +210,13 @@ impl Reply {
     #[must_use]
     pub fn result(&self) -> Value {
         serde_json::from_str(&self.result_bytes()).expect("a member of JSON is JSON")
+    }
+
+    /// The result, parsed; null where there is none.
+    #[must_use]
+    pub fn result_or_null(&self) -> Value {
+        let answer = self.messages().pop().unwrap_or_default();
+        serde_json::from_str::<Value>(&answer).map_or(Value::Null, |mut answer| answer["result"].take())
     }
 
     /// The code of the JSON-RPC error, if the answer is one.

@@ -180,6 +180,16 @@ impl Modern {
         self.http.send("POST", &self.path, &borrowed(&headers), body).await
     }
 
+    /// The same where there may be no answer.
+    ///
+    /// # Errors
+    /// What the connection says.
+    pub async fn try_request(&self, method: &str, params: &str) -> Result<Reply, String> {
+        let (headers, body) = modern(method, params);
+        let sent = self.http.try_send("POST", &self.path, &borrowed(&headers), body).await;
+        Reply::try_read(sent.map_err(|error| error.to_string())?).await
+    }
+
     /// A request whose answer is read as it comes.
     ///
     /// # Panics
@@ -215,6 +225,14 @@ pub fn modern(method: &str, params: &str) -> (Vec<(String, String)>, String) {
     headers.push(("mcp-method".to_owned(), method.to_owned()));
     if let Some(name) = ["name", "uri", "taskId"].iter().find_map(|key| parsed[key].as_str()) {
         headers.push(("mcp-name".to_owned(), name.to_owned()));
+    }
+    let envelope = META.strip_prefix('{').and_then(|meta| meta.strip_suffix('}')).expect("META is an object");
+    if let Some((before, after)) = params.split_once(r#""_meta":{"#) {
+        // The caller's own `_meta` stays, behind the envelope.
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{before}"_meta":{{{envelope},{after}}}"#
+        );
+        return (headers, body);
     }
     let comma = if parsed.as_object().is_some_and(serde_json::Map::is_empty) { "" } else { "," };
     let params = params.trim().strip_suffix('}').expect("params are an object");

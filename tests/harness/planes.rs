@@ -185,6 +185,7 @@ pub struct DataPlane {
     pub node_id: String,
     control: SocketAddr,
     state: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl DataPlane {
@@ -210,7 +211,10 @@ impl DataPlane {
         if options.exposed {
             listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        Self { process, listen, admin, node_id: node_id.to_owned(), control, state }
+        // It dies on demand once.
+        let lasting = options.environment.into_iter().filter(|(name, _)| name != "O1_FAILPOINT");
+        let environment = lasting.collect();
+        Self { process, listen, admin, node_id: node_id.to_owned(), control, state, environment }
     }
 
     async fn run(
@@ -240,8 +244,9 @@ impl DataPlane {
     /// It does not start.
     pub async fn restart(&mut self) {
         self.process.kill();
+        let options = Options { environment: self.environment.clone(), ..Options::default() };
         (self.process, self.listen, self.admin) =
-            Self::run(self.state.path(), self.control, &self.node_id, self.listen, &Options::default()).await;
+            Self::run(self.state.path(), self.control, &self.node_id, self.listen, &options).await;
     }
 }
 

@@ -1,0 +1,105 @@
+//! The node dies: at each step between the stores, and at any moment under load.
+
+use crate::{
+    figures::Figures,
+    report,
+    site::{Load, PATIENCE, POLICY, Site},
+};
+use o1_tests::wait::until_true;
+use std::time::Duration;
+
+/// Load, the primary dies and comes back, and the node dies at this point on the way; then everything is as if it had
+/// not.
+async fn dies_at(point: &str) {
+    let mut site = Site::dying(POLICY, true, point).await;
+    let load = Load::start(site.gateway.address(), 3, 1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.primary.kill();
+    // It dies on the way to the backup, or on the way home.
+    let mut died = false;
+    for _ in 0..40 {
+        died |= !site.gateway.data.process.is_running();
+        if died || site.node().await["phase"] == "backup" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    if died {
+        site.gateway.data.restart().await;
+    }
+    site.until_on("backup").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    site.primary.restart().await;
+    if !died {
+        let process = &mut site.gateway.data.process;
+        until_true(&format!("the node dies at {point}"), PATIENCE, || {
+            let is_dead = !process.is_running();
+            std::future::ready(is_dead)
+        })
+        .await;
+        site.gateway.data.restart().await;
+    }
+    site.until_on("primary").await;
+    let told = load.stop().await;
+    let node = site.until("nothing waits", |failover| failover["journal_pending"] == 0).await;
+    let figures = Figures::of("crash", &site, &told, &node);
+    println!("{point}: {}", figures.row());
+    figures.keeps();
+    // The account of the failover survives, whole: one failover, one restoration.
+    assert_eq!(figures.failovers, 1, "{point}: {node}");
+    assert_eq!(node["stats"]["failover_active"], false, "{point}: {node}");
+}
+
+/// The crash table of the design, step by step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_on_the_way_to_the_backup_loses_nothing() {
+    for point in ["target_before", "target_after", "draining", "commit_before", "commit_after"] {
+        dies_at(point).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_while_it_keeps_writes_loses_nothing() {
+    for point in ["journal_before:5", "journal_after:5", "after_write:12"] {
+        dies_at(point).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_on_the_way_home_loses_nothing() {
+    for point in [
+        "target_before:2",
+        "target_after:2",
+        "replayed:3",
+        "checkpointed:3",
+        "barrier",
+        "commit_before:2",
+        "commit_after:2",
+    ] {
+        dies_at(point).await;
+    }
+}
+
+/// At any moment, again and again, while clients write and the primary comes and goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_deaths_under_load_lose_nothing() {
+    let mut site = Site::start(POLICY).await;
+    let load = Load::start(site.gateway.address(), 4, 1);
+    let mut up = true;
+    for round in 0..200 {
+        if round % 10 == 5 {
+            up = !up;
+            site.primary.behave(if up { "" } else { "503" });
+        }
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(50..400))).await;
+        site.gateway.data.process.kill();
+        site.gateway.data.restart().await;
+    }
+    site.primary.behave("");
+    site.until_on("primary").await;
+    let told = load.stop().await;
+    let node = site.until("nothing waits", |failover| failover["journal_pending"] == 0).await;
+    let figures = Figures::of("node killed 200 times", &site, &told, &node);
+    report::add(&figures);
+    figures.keeps();
+}

@@ -1,0 +1,156 @@
+//! What clients and operators see: metadata, notices, lists, a resource, statistics, and one session through it all.
+
+use crate::site::{Load, PATIENCE, POLICY, Site};
+use o1_tests::mcp::{Legacy, Modern};
+use serde_json::Value;
+use std::time::Duration;
+
+fn meta(result: &Value) -> Value {
+    result["_meta"]["dev.only1/failover"].clone()
+}
+
+fn who(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
+    let mut site = Site::start(POLICY).await;
+    for path in ["/mcp", "/u/x/mcp"] {
+        let prefix = if path == "/mcp" { "x__" } else { "" };
+        let client = Legacy::open(site.gateway.address(), path).await;
+        let mut heard = client.listen().await;
+        let before = client.call(&format!("{prefix}who"), "{}").await.result();
+        assert_eq!((who(&before), meta(&before)), ("primary", Value::Null));
+        assert!(client.tools().await.contains(&format!("{prefix}only_primary")));
+        site.primary.kill();
+        site.until_on("backup").await;
+        let during = client.call(&format!("{prefix}who"), "{}").await.result();
+        assert_eq!(who(&during), "backup", "{during}");
+        let said = meta(&during);
+        assert_eq!(
+            (&said["upstream"], &said["backupMode"], &said["activeStore"]),
+            (&"x".into(), &true.into(), &"backup".into()),
+            "{said}"
+        );
+        if path == "/mcp" {
+            let warned =
+                heard.message("a warning", PATIENCE, |message| message["params"]["logger"] == "only1").await;
+            assert_eq!(warned["params"]["level"], "warning", "{warned}");
+            heard.notification("notifications/tools/list_changed", PATIENCE).await;
+            assert!(client.tools().await.contains(&"x__only_backup".to_owned()));
+        }
+        let write = client.call(&format!("{prefix}put"), r#"{"id":"during"}"#).await.result();
+        assert_eq!(meta(&write)["journaled"], true, "{write}");
+        site.primary.restart().await;
+        site.until_on("primary").await;
+        if path == "/mcp" {
+            let told = heard
+                .message("word of the restoration", PATIENCE, |message| {
+                    message["params"]["logger"] == "only1"
+                        && message["params"]["level"] == "info"
+                        && message["params"]["data"]["entriesSyncedBack"].as_u64() > Some(0)
+                })
+                .await;
+            assert_eq!(told["params"]["data"]["upstream"], "x", "{told}");
+        }
+        let after = client.call(&format!("{prefix}who"), "{}").await.result();
+        assert_eq!((who(&after), meta(&after)), ("primary", Value::Null));
+        assert_eq!(site.primary.written()["during"], 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_resource_tells_where_an_upstream_stands() {
+    let mut site = Site::start(POLICY).await;
+    let client = Modern::new(site.gateway.address(), "/mcp");
+    let read = async |client: &Modern| {
+        let result = client.request("resources/read", r#"{"uri":"o1://status/x"}"#).await.result();
+        let text = result["contents"][0]["text"].as_str().expect("a text").to_owned();
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    assert_eq!(read(&client).await["activeStore"], "primary");
+    site.primary.kill();
+    site.until_on("backup").await;
+    assert_eq!(read(&client).await["activeStore"], "backup");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_nobody_may_keep_are_refused_by_name() {
+    let mut site =
+        Site::start(&POLICY.replace("writes: journal, journal_tools: [put],", "writes: reject,")).await;
+    let client = Modern::new(site.gateway.address(), "/u/x/mcp");
+    site.primary.kill();
+    site.until_on("backup").await;
+    let refused = client.call("put", r#"{"id":"a"}"#).await;
+    assert_eq!(refused.error_code(), Some(-33004), "{}", refused.text());
+    assert_eq!(who(&client.call("who", "{}").await.result()), "backup");
+    assert!(site.backup.written().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_both_stores_dead_the_snapshot_answers_and_says_that_it_is_old() {
+    let mut site = Site::start_with(&format!("{POLICY}, snapshot_every: 1s"), false).await;
+    let client = Modern::new(site.gateway.address(), "/mcp");
+    let read = async |client: &Modern| client.request("resources/read", r#"{"uri":"store://name"}"#).await;
+    assert_eq!(read(&client).await.result()["contents"][0]["text"], "primary");
+    assert!(client.tools().await.contains(&"x__put".to_owned()));
+    site.until("a snapshot is on disk", |failover| {
+        failover["stats"]["backup_syncs_completed"].as_u64() > Some(0)
+    })
+    .await;
+    // One more, which has what was read a moment ago.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    site.primary.kill();
+    site.until_on("backup").await;
+    assert_eq!(read(&client).await.result()["contents"][0]["text"], "primary");
+    assert!(client.tools().await.contains(&"x__put".to_owned()));
+    let kept = client.call("x__put", r#"{"id":"later"}"#).await.result();
+    assert_eq!(meta(&kept)["journaled"], true, "{kept}");
+    // Also after a restart, from the disk.
+    site.gateway.data.restart().await;
+    site.until_on("backup").await;
+    assert_eq!(read(&client).await.result()["contents"][0]["text"], "primary");
+    site.primary.restart().await;
+    site.until_on("primary").await;
+    assert_eq!(site.primary.written()["later"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statistics_are_those_of_the_events_and_survive_both_planes() {
+    let mut site = Site::start(POLICY).await;
+    let load = Load::start(site.gateway.address(), 2, 0);
+    site.primary.kill();
+    site.until_on("backup").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    site.primary.restart().await;
+    site.until_on("primary").await;
+    load.stop().await;
+    let node = site.until("nothing waits", |failover| failover["journal_pending"] == 0).await;
+    let counts = |stats: &Value| {
+        [
+            "failover_count",
+            "sync_back_operations",
+            "entries_synced_back",
+            "entries_in_failover",
+            "dead_letter_entries",
+        ]
+        .map(|name| stats[name].as_u64())
+    };
+    let own = counts(&node["stats"]);
+    assert_eq!((own[0], own[2]), (Some(1), own[3]), "every entry was synced back: {node}");
+    let told =
+        site.until_told("the control plane has the same", |failover| counts(&failover["stats"]) == own).await;
+    assert_eq!(told["stats"]["failover_active"], false);
+    site.gateway.data.process.kill();
+    site.gateway.control.process.kill();
+    site.gateway.control.restart().await;
+    site.gateway.data.restart().await;
+    site.until_told("both planes still have the same", |failover| counts(&failover["stats"]) == own).await;
+    let events = site.gateway.control.o1ctl(&["events", "--upstream", "x", "--limit", "1000"]).await;
+    let kinds: Vec<_> =
+        events["events"].as_array().expect("events").iter().map(|event| event["type"].clone()).collect();
+    for kind in ["failover_committed", "sync_back_completed", "restored"] {
+        assert_eq!(kinds.iter().filter(|found| **found == kind).count(), 1, "{kind}: {kinds:?}");
+    }
+}
