@@ -51,7 +51,8 @@ words!(from_event_kind event_kind_or_none EventKind EventType:
     SyncBackFailed SyncBackFailed, Restored Restored, FailoverAborted FailoverAborted,
     BreakerChanged BreakerChanged, BackupSyncCompleted BackupSyncCompleted, BackupSyncFailed BackupSyncFailed,
     EntryJournaled EntryJournaled, DeadLettered DeadLettered, ClientsNotified ClientsNotified,
-    ProvisionalStarted ProvisionalStarted, ProvisionalEnded ProvisionalEnded, Decided Decided,);
+    ProvisionalStarted ProvisionalStarted, ProvisionalEnded ProvisionalEnded, Decided Decided,
+    EventsLost EventsLost,);
 
 /// Wire → [`EventKind`].
 #[must_use]
