@@ -14,6 +14,7 @@ pub mod backend;
 
 // the control path
 pub mod control;
+pub mod failover;
 
 // leaves: import nothing above this line
 pub mod call;

@@ -1,0 +1,71 @@
+//! A real process on a real disk, ended by itself at each of the log's points.
+
+use super::{checkpoint, entry, event, open_dir, settings, upstream};
+use crate::failover::log::{Settings, failpoint};
+use o1_proto::model::EventKind;
+use std::{path::Path, process::Command};
+
+const FOLDER: &str = "O1_TEST_FAILOVER_LOG";
+const BATCHES: u64 = 60;
+
+fn small() -> Settings {
+    Settings { compact_at: 3000, ..settings() }
+}
+
+/// Run by the other test, in a process of its own; says to a file what it was told is durable.
+#[tokio::test]
+async fn child() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    failpoint::arm();
+    let folder = Path::new(&folder);
+    let log = open_dir(folder, 1, small());
+    for seq in 1..=BATCHES {
+        let batch =
+            vec![entry("a", seq, 80), checkpoint("a", seq - 1), event("a", EventKind::EntryJournaled, seq)];
+        log.append(batch).await.unwrap();
+        log.delivered((1, seq));
+        std::fs::write(folder.with_extension("told"), seq.to_string()).unwrap();
+    }
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_process_killed_at_each_point_loses_nothing_that_it_was_told_is_durable() {
+    let points = [
+        ("open_tmp", 0..=0),
+        ("open_renamed", 0..=0),
+        ("before_write:7", 6..=6),
+        ("after_write:7", 6..=6),
+        ("after_sync:7", 6..=6),
+        ("compaction_tmp", 1..=BATCHES - 1),
+        ("compaction_renamed", 1..=BATCHES - 1),
+        ("compaction_renamed:2", 2..=BATCHES - 1),
+        ("nowhere", BATCHES..=BATCHES),
+    ];
+    for (point, expected) in points {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("log");
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "failover::log::tests::killed::child", "--nocapture"])
+            .env(FOLDER, &folder)
+            .env("O1_FAILPOINT", point)
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.success(), point == "nowhere", "{point}: {ended:?}");
+        let told = std::fs::read_to_string(folder.with_extension("told"));
+        let told: u64 = told.map_or(0, |text| text.parse().unwrap());
+        // The point of a compaction is behind the answer, so it may not have been written down.
+        let slack = u64::from(point.starts_with("compaction"));
+        assert!(expected.contains(&told), "{point}: told of {told}");
+
+        let log = open_dir(&folder, 2, small());
+        let found = log.upstream("a").map_or(0, |state| state.next_seq - 1);
+        assert!((told..=told + 1 + slack).contains(&found), "{point}: told of {told}, found {found}");
+        if found > 0 {
+            let state = upstream(&log, "a");
+            assert_eq!(state.journal.keys().copied().collect::<Vec<_>>(), [found], "{point}");
+            assert_eq!(state.stats.entries_in_failover, found, "{point}");
+        }
+        log.close().await;
+    }
+}
