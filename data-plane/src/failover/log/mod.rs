@@ -166,7 +166,12 @@ impl Log {
     pub async fn append(&self, batch: Vec<Record>) -> Result<(), NotDurable> {
         let at = (self.now)();
         let closed = || NotDurable::new("it has ended");
-        let place = self.places.clone().acquire_many_owned(places(&batch)).await.map_err(|_| closed())?;
+        let weight = places(&batch);
+        // Where there is room, a batch has its place at the first poll, whatever the task has left of its time.
+        let place = match self.places.clone().try_acquire_many_owned(weight) {
+            Ok(place) => place,
+            Err(_) => self.places.clone().acquire_many_owned(weight).await.map_err(|_| closed())?,
+        };
         let (answer, answered) = oneshot::channel();
         let pending = Pending { at, records: batch, answer: Some(answer), place };
         self.inbox.try_send(Message::Append(pending)).map_err(|_| closed())?;

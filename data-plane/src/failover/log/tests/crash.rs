@@ -5,7 +5,7 @@ use super::{
     sim::{ENDS, End, Sim},
     target,
 };
-use crate::failover::log::{Record, Settings, state::Batch};
+use crate::failover::log::{Log, Record, Settings, State, state::Batch};
 use o1_proto::model::{EventKind, Store};
 use proptest::prelude::*;
 
@@ -16,13 +16,14 @@ fn small() -> Settings {
 /// What a node might say, so that the file is replaced several times.
 fn story() -> Vec<Vec<Record>> {
     let mut batches = vec![vec![target("a", 1, Store::Backup)]];
-    for round in 0..3 {
+    for round in 0..8 {
         let first = round * 3 + 1;
         batches
             .push(vec![active("a", round + 1, Store::Backup), event("a", EventKind::FailoverCommitted, 0)]);
-        batches.extend((first..first + 3).map(|seq| vec![entry("a", seq, 40)]));
+        batches.extend((first..first + 3).map(|seq| vec![entry("a", seq, 150)]));
         batches.push(vec![checkpoint("a", first), checkpoint("a", first + 1)]);
-        batches.push(vec![dead("a", first + 2), event("a", EventKind::DeadLettered, 0)]);
+        let refused = if round == 1 { dead("a", first + 2) } else { checkpoint("a", first + 2) };
+        batches.push(vec![refused, event("a", EventKind::SyncBackCompleted, 1)]);
         batches.push(vec![active("a", round + 1, Store::Primary), event("a", EventKind::Restored, 9)]);
     }
     batches
@@ -30,16 +31,14 @@ fn story() -> Vec<Vec<Record>> {
 
 /// Says the batches one after the other until one is refused; how many were not.
 async fn tell(sim: &Sim, batches: &[Vec<Record>]) -> usize {
-    let Ok(log) = crate::failover::log::Log::open_on(Box::new(sim.clone()), 1, small()) else { return 0 };
+    let Ok(log) = Log::open_on(Box::new(sim.clone()), 1, small()) else { return 0 };
     let mut kept = 0;
     for batch in batches {
         if log.append(batch.clone()).await.is_err() {
             break;
         }
         kept += 1;
-        if kept % 5 == 0 {
-            log.delivered((1, kept as u64 / 5));
-        }
+        log.delivered((1, kept as u64 / 3));
     }
     log.close().await;
     kept
@@ -51,14 +50,16 @@ async fn check(sim: &Sim, batches: &[Batch], kept: usize, end: End) -> Result<()
     let log = open(&found, 2, small());
     let state = log.state().clone();
     log.close().await;
-    let fold = [kept, (kept + 1).min(batches.len())].map(|count| folded(&batches[..count]));
-    let Some(fold) = fold.iter().find(|fold| fold.upstreams == state.upstreams) else {
-        return Err(TestCaseError::fail(format!("{end:?} after {kept} batches: {:?}", state.upstreams)));
-    };
     // What was delivered may be there again; nothing else is missing, and nothing is there twice.
-    let skipped = fold.events.len() - state.events.len();
-    prop_assert!(skipped <= kept / 5, "{:?}: {} events are missing after {} batches", end, skipped, kept);
-    prop_assert!(fold.events.iter().skip(skipped).eq(&state.events));
+    let told = |fold: &State| {
+        let skipped = fold.events.len().checked_sub(state.events.len());
+        fold.upstreams == state.upstreams
+            && skipped.is_some_and(|skipped| {
+                skipped <= kept / 3 && fold.events.iter().skip(skipped).eq(&state.events)
+            })
+    };
+    let possible = [kept, (kept + 1).min(batches.len())].map(|count| folded(&batches[..count]));
+    prop_assert!(possible.iter().any(told), "{:?} after {} batches: {:?}", end, kept, state);
     prop_assert_eq!((state.epoch, state.next_event), (2, 1));
     let names = found.names();
     prop_assert_eq!(names.iter().filter(|name| !name.ends_with(".torn")).count(), 1, "{:?}", names);
@@ -72,7 +73,8 @@ async fn whatever_ends_it_at_whatever_step_nothing_acknowledged_is_lost() {
     let sim = Sim::default();
     assert_eq!(tell(&sim, &batches).await, batches.len());
     let operations = sim.operations();
-    assert!(!sim.names().contains(&"wal-1.log".to_owned()), "it was replaced at least once");
+    let replaced = |name: &String| !["wal-1.log", "wal-2.log"].contains(&name.as_str());
+    assert!(sim.names().iter().all(replaced), "the file is replaced at least twice: {:?}", sim.names());
     for operation in 1..=operations {
         let sim = Sim::default();
         sim.die_at(operation);
@@ -94,7 +96,7 @@ async fn a_start_that_is_ended_at_any_step_loses_nothing() {
     for operation in 1..12 {
         let again = sim.after(End::Killed);
         again.die_at(operation);
-        let opened = crate::failover::log::Log::open_on(Box::new(again.clone()), 1, small());
+        let opened = Log::open_on(Box::new(again.clone()), 1, small());
         if let Ok(log) = opened {
             log.close().await;
         }

@@ -23,6 +23,7 @@ async fn child() {
         let batch =
             vec![entry("a", seq, 80), checkpoint("a", seq - 1), event("a", EventKind::EntryJournaled, seq)];
         log.append(batch).await.unwrap();
+        log.delivered((1, seq));
         std::fs::write(folder.with_extension("told"), seq.to_string()).unwrap();
     }
     log.close().await;

@@ -97,8 +97,9 @@ impl Sim {
         self.with(|inside| inside.names.keys().cloned().collect())
     }
 
+    /// Of a file; 0 where there is none.
     pub fn length(&self, name: &str) -> usize {
-        self.with(|inside| inside.files[inside.names[name]].bytes.len())
+        self.with(|inside| inside.names.get(name).map_or(0, |file| inside.files[*file].bytes.len()))
     }
 
     /// The folder as the next process finds it.
