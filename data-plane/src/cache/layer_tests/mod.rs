@@ -114,6 +114,7 @@ impl Rig {
             logs: Arc::default(),
             launcher: None,
             stores: Default::default(),
+            snapshots: Default::default(),
         };
         let server = Arc::new(Server {
             script: Mutex::new(Arc::new(|call: &Call, _: usize| Ok(result(call, PRIVATE)))),
