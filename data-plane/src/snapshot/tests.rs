@@ -1,8 +1,15 @@
 //! Over a restart, a crash and a new configuration.
 
 use super::*;
-use crate::plan::{Upstream, Version};
-use o1_proto::model::{self, Fleet};
+use crate::{
+    context::Context,
+    current,
+    plan::{Upstream, Version},
+    seal::Keyring,
+    stores::Standing,
+};
+use o1_process::{Readiness, Tasks};
+use o1_proto::model::{self, Fleet, Store};
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 fn plan(upstreams: &[(&str, u16)]) -> Plan {
@@ -208,4 +215,60 @@ fn a_name_that_means_another_place_is_no_path() {
         assert_eq!(path.parent(), Some(dir), "{name}");
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with('+'), "{name}");
     }
+}
+
+/// A node's context that serves one upstream, over a directory.
+fn context(dir: &Path) -> (Context, current::Writer) {
+    let (writer, reader) = current::cell();
+    writer.swap(Arc::new(plan(&[("u", 1)])));
+    let context = Context {
+        current: reader,
+        metrics: Arc::default(),
+        logs: Arc::default(),
+        keyring: Keyring::local(),
+        stores: Arc::default(),
+        snapshots: Arc::new(opened(dir)),
+        tasks: Tasks::new(),
+        readiness: Readiness::new(),
+        launcher: None,
+    };
+    (context, writer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_list_is_on_the_disk_within_seconds_and_only_while_the_primary_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (context, _writer) = context(dir.path());
+    let (snapshots, gate, upstream) = (&context.snapshots, context.stores.gate("u"), upstream(1));
+    let (told, mut heard) = tokio::sync::mpsc::channel(4);
+    snapshots.on_sync(move |_, synced| told.try_send(synced.is_ok()).unwrap());
+    start(&context);
+    let mut synced = async || {
+        let began = Instant::now();
+        assert!(heard.recv().await.unwrap());
+        began.elapsed()
+    };
+    let said = || said(&opened(dir.path()), &upstream).unwrap();
+    snapshots.record(&upstream, &keys(1), answer("[1]"));
+    assert!(synced().await < Duration::from_secs(3));
+    assert_eq!(said(), "[1]");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    snapshots.record(&upstream, &keys(1), answer("[2]"));
+    assert!(synced().await < Duration::from_secs(3));
+    assert_eq!(said(), "[2]");
+    // What is no list is written from time to time.
+    snapshots.record(&upstream, &keys(2), Answer { method: "resources/read".into(), ..answer("{}") });
+    let waited = synced().await;
+    assert!(waited > Duration::from_secs(50) && waited < Duration::from_secs(66), "{waited:?}");
+    snapshots.record(&upstream, &keys(1), answer("[3]"));
+    gate.set(Standing { active: Store::Backup, reads: Store::Backup, ..Standing::default() });
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(said(), "[2]", "nothing is written while the primary is away");
+    gate.set(Standing::default());
+    assert!(synced().await < Duration::from_secs(10));
+    assert_eq!(said(), "[3]");
+    snapshots.record(&upstream, &keys(1), answer("[4]"));
+    context.tasks.begin_stop();
+    assert!(context.tasks.stopped_within(Duration::from_secs(1)).await);
+    assert_eq!(said(), "[4]", "a node that is asked to stop writes what it has");
 }
