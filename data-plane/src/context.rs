@@ -1,6 +1,6 @@
 //! What a layer is given at birth.
 
-use crate::{current, logs::Logs, metrics::Metrics, seal::Keyring, stores::Stores};
+use crate::{current, logs::Logs, metrics::Metrics, seal::Keyring, snapshot::Snapshots, stores::Stores};
 use o1_process::{Readiness, Tasks};
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,6 +17,8 @@ pub struct Context {
     pub keyring: Arc<Keyring>,
     /// Which store of each upstream serves.
     pub stores: Arc<Stores>,
+    /// What was kept of the answers of primaries.
+    pub snapshots: Arc<Snapshots>,
     /// Where tasks are spawned, and who says that the process stops.
     pub tasks: Tasks,
     /// Whether clients should come.

@@ -32,5 +32,6 @@ pub mod plan;
 pub mod principal;
 pub mod purge;
 pub mod seal;
+pub mod snapshot;
 pub mod stores;
 pub mod tls;

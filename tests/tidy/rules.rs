@@ -21,7 +21,7 @@ pub struct Rule {
 
 const DATA: &str = "data-plane/src/";
 const LAYERS: [&str; 6] = ["listener", "session", "router", "cache", "upstream", "backend"];
-const LEAVES: [&str; 17] = [
+const LEAVES: [&str; 18] = [
     "plan",
     "current",
     "call",
@@ -37,6 +37,7 @@ const LEAVES: [&str; 17] = [
     "principal",
     "purge",
     "seal",
+    "snapshot",
     "stores",
     "tls",
 ];

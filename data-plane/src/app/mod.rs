@@ -4,7 +4,13 @@ mod admin;
 mod node;
 mod references;
 
-use crate::{context::Context, control, current, listener, metrics::Metrics, path};
+use crate::{
+    context::Context,
+    control, current, listener,
+    metrics::Metrics,
+    path,
+    snapshot::{self, Snapshots},
+};
 use o1_process::{Admin, OnExit, Readiness, StateDir, Tasks, build_info::VERSION};
 use std::{
     collections::BTreeMap,
@@ -69,6 +75,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         metrics: Arc::new(Metrics::default()),
         logs: Arc::default(),
         stores: Arc::default(),
+        snapshots: Arc::new(Snapshots::open(state.path("snapshots"))),
         tasks: tasks.clone(),
         readiness: Readiness::new(),
         // By this name rather than by path: the file may be replaced while we run.
@@ -91,6 +98,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     };
     let link = {
         let _aside = aside.enter();
+        snapshot::start(&context);
         let (link, following) = control::start(control_options, node.clone())?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
         tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));

@@ -48,7 +48,7 @@ pub(super) async fn gather(
     tasks: &Tasks,
 ) -> Result<Gathered, Failure> {
     let events = reply.is_event_stream();
-    let Reply { status, headers, body } = reply;
+    let Reply { status, headers, body, stale } = reply;
     let (body, common) = match body {
         Body::Full(bytes) => whole(bytes, status, &headers, id, limit),
         Body::Messages(messages) => messages_of(messages, status, id, limit).await?,
@@ -61,7 +61,7 @@ pub(super) async fn gather(
         },
         other => (other, None),
     };
-    Ok(Gathered { came: Reply { status, headers, body }, common })
+    Ok(Gathered { came: Reply { status, headers, body, stale }, common })
 }
 
 fn answers(message: &Message, id: &[u8]) -> bool {
@@ -215,7 +215,7 @@ pub(super) fn with_id(response: &Message, id: &[u8]) -> Bytes {
 
 /// An HTTP error as a reply.
 pub(super) fn page(status: StatusCode, headers: &HeaderMap, bytes: &Bytes) -> Reply {
-    Reply { status, headers: headers.clone(), body: Body::Full(bytes.clone()) }
+    Reply { status, headers: headers.clone(), body: Body::Full(bytes.clone()), stale: None }
 }
 
 /// Whether an HTTP status that came without an answer says that the upstream is in trouble, not the request.

@@ -159,6 +159,53 @@ fn read(call: &Call, message: &Message, method: Method, upstream: &Upstream) -> 
     Some(Read { method, subject, rule, sharing, hinted })
 }
 
+/// What the answer to a request is to the snapshot of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lasting {
+    /// What the upstream says of itself: `initialize` or `server/discover`.
+    pub(super) introduces: bool,
+    /// Who may have the answer beside who asked. Never the session: it does not last.
+    pub(super) sharing: Sharing,
+}
+
+/// What the answer to a request is to the snapshot, if it is kept there: lists whatever the cache does with them,
+/// everything else unless the operator does not want it kept, tools and prompts only where he does.
+pub(super) fn lasting(call: &Call, message: &Message, upstream: &Upstream) -> Option<Lasting> {
+    let (modern, rules) = (matches!(call.caller, Caller::Modern), &upstream.cache);
+    if message.method() == method::INITIALIZE {
+        return (!modern).then_some(introduction(call, upstream));
+    }
+    let method = Method::of(message.method())?;
+    let name = whole(message, method)?;
+    let rule = match method {
+        Method::Discover => return modern.then_some(introduction(call, upstream)),
+        Method::Tool => Some(rule(&rules.tools, &name)?),
+        Method::Prompt => Some(rule(&rules.prompts, &name)?),
+        Method::Read => rule(&rules.resources, &name),
+        _ => rules.lists,
+    };
+    if rule == Some(Life::For(Duration::ZERO)) && !method.is_list() {
+        return None;
+    }
+    let sharing = match rules.share {
+        // As long as nobody says that sessions see the same, as in the cache.
+        Share::Everybody if modern || rule.is_some() => Sharing::Everybody,
+        Share::Session => Sharing::Principal { public: false },
+        _ => Sharing::Principal { public: modern },
+    };
+    Some(Lasting { introduces: false, sharing })
+}
+
+/// What an upstream says of itself to a caller.
+pub(super) fn introduction(call: &Call, upstream: &Upstream) -> Lasting {
+    let modern = matches!(call.caller, Caller::Modern);
+    let sharing = match upstream.cache.share {
+        Share::Everybody if modern || upstream.cache.lists.is_some() => Sharing::Everybody,
+        share => Sharing::Principal { public: modern && share != Share::Session },
+    };
+    Lasting { introduces: true, sharing }
+}
+
 /// What a request names, if it is all there is to its exchange: no step of a longer one (2026-07-28, "MRTR"), and
 /// nothing that goes on behind its answer (2025-11-25, "tasks").
 fn whole(message: &Message, method: Method) -> Option<String> {

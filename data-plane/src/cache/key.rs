@@ -76,6 +76,51 @@ impl Key {
         Some(Self(blake3::hash(&canon.out).into()))
     }
 
+    /// From a key of [`Key::base`] of an upstream that has two stores, the key of the same question after so many moves
+    /// between them: what one store answered, the other did not.
+    #[must_use]
+    pub fn after(&self, moves: u64) -> Self {
+        if moves == 0 { *self } else { Self(blake3::keyed_hash(&self.0, &moves.to_le_bytes()).into()) }
+    }
+
+    /// The key of a question in a snapshot, whoever asks it: like [`Key::base`], but the upstream counts by its identity
+    /// alone, so that neither a new timeout nor a restart nor a move between stores makes it another; and so that a
+    /// session counts as much as none does, what the caller is able to do does not count where `exactly` is false.
+    #[must_use]
+    pub fn lasting(call: &Call, message: &Message, upstream: &Upstream, exactly: bool) -> Option<Self> {
+        let params = message.params().unwrap_or(b"{}");
+        if params.len() > SOURCE_MAX {
+            return None;
+        }
+        let mut canon = Canon::new(params.len() + 256);
+        canon.any_caller = !exactly;
+        canon.out.extend_from_slice(&upstream.identity);
+        canon.text(message.method().as_bytes());
+        canon.revision(call);
+        if let (true, Some(session)) = (exactly, call.session()) {
+            let capabilities = session.initialize.param(&["capabilities"]).ok()?;
+            canon.whole(capabilities.map_or(b"{}", |at| &session.initialize.bytes()[at]), Place::Within)?;
+        }
+        canon.headers(&call.headers);
+        canon.whole(params, Place::Params)?;
+        Some(Self(blake3::hash(&canon.out).into()))
+    }
+
+    /// The key of what an upstream says of itself to callers of a revision, in a snapshot.
+    #[must_use]
+    pub fn introduction(call: &Call, upstream: &Upstream) -> Self {
+        let mut canon = Canon::new(128);
+        canon.out.extend_from_slice(&upstream.identity);
+        canon.revision(call);
+        Self(blake3::hash(&canon.out).into())
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// From a key of [`Key::base`], the key of the same question within a partition.
     #[must_use]
     pub fn within(&self, partition: Partition<'_>) -> Self {
@@ -118,6 +163,8 @@ struct Canon {
     members: Vec<Member>,
     /// Where members are put in order.
     sorted: Vec<u8>,
+    /// What the caller is able to do leaves no trace either.
+    any_caller: bool,
 }
 
 /// A member of an object as it stands in the canonical text: its key, a string like any other, from `start` to `key`,
@@ -141,7 +188,8 @@ const STRING: usize = 1 + LENGTH;
 
 impl Canon {
     fn new(capacity: usize) -> Self {
-        Self { out: Vec::with_capacity(capacity), members: Vec::with_capacity(16), sorted: Vec::new() }
+        let (out, members) = (Vec::with_capacity(capacity), Vec::with_capacity(16));
+        Self { out, members, sorted: Vec::new(), any_caller: false }
     }
 
     /// A text with its length in front.
@@ -161,6 +209,20 @@ impl Canon {
     fn close(&mut self, from: usize) {
         let length = u32::try_from(self.out.len() - from).unwrap_or(u32::MAX).to_le_bytes();
         self.out[from - LENGTH..from].copy_from_slice(&length);
+    }
+
+    /// The revision that a caller speaks, in a session or without one. A legacy caller that names none speaks the last
+    /// one that had no header for it.
+    fn revision(&mut self, call: &Call) {
+        match &call.caller {
+            Caller::Modern => self.out.push(b'm'),
+            Caller::Legacy(session) => {
+                self.out.push(b'l');
+                let named = call.headers.get(header::PROTOCOL_VERSION).map(|value| value.as_bytes());
+                let named = named.unwrap_or(era::LEGACY[2].as_bytes());
+                self.text(session.as_ref().map_or(named, |session| session.version.as_bytes()));
+            }
+        }
     }
 
     fn headers(&mut self, headers: &HeaderMap) {
@@ -251,6 +313,10 @@ impl Canon {
         source.take(b':').then_some(())?;
         let name = &self.out[start + STRING..key];
         let ignored = IGNORED.iter().position(|one| place == Place::Meta && one.as_bytes() == name);
+        let ignored = ignored.or_else(|| {
+            let is_ability = place == Place::Meta && name == era::META_CAPABILITIES.as_bytes();
+            (self.any_caller && is_ability).then_some(IGNORED.len() + 1)
+        });
         let is_meta = place == Place::Params && name == b"_meta";
         self.value(source, if is_meta { Place::Meta } else { Place::Within }, depth + 1)?;
         if ignored.is_some() || is_meta && self.out[key..] == *b"{}" {
@@ -263,7 +329,7 @@ impl Canon {
 
     /// Puts the members of the innermost object in the order of their keys; `None` when two are the same.
     fn order(&mut self, start: usize, first: usize) -> Option<()> {
-        let Self { out, members, sorted } = self;
+        let Self { out, members, sorted, .. } = self;
         let own = &mut members[first..];
         let key = |member: &Member| &out[member.start + STRING..member.key];
         if !own.is_sorted_by(|one, next| key(one) < key(next)) {

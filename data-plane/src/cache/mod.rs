@@ -4,6 +4,8 @@
 //! [`eligible`] says what a call is to the cache, [`key`] tells questions apart, [`scope`] knows what may have changed
 //! since when, [`entry`] is one answer in memory, [`tier`] holds them within bounds and counts them, [`flight`] is one
 //! exchange for many, [`read`] puts them together. [`tap`] and [`listening`] hear what upstreams say has changed.
+//! What the primary of an upstream with a backup says goes into the snapshot as well, and comes from there when
+//! nobody else answers: [`kept`], [`overhear`].
 //!
 //! It must never give an answer to another principal than asked unless the server or the operator says that it is
 //! everybody's, never let an answer land that an invalidation overtook, and never change more of one than its id
@@ -14,8 +16,10 @@ mod eligible;
 pub mod entry;
 mod flight;
 mod freshness;
+mod kept;
 pub mod key;
 mod listening;
+mod overhear;
 mod read;
 pub mod scope;
 mod tap;
@@ -32,10 +36,11 @@ use crate::{
 };
 use eligible::{Method, Part};
 use flight::Flights;
+use kept::Kept;
 use key::Key;
 use listening::Listening;
 use o1_process::OnExit;
-use scope::{Scopes, Subject};
+use scope::{Scope, Scopes, Subject};
 use std::{
     collections::{HashMap, HashSet},
     pin::Pin,
@@ -146,8 +151,29 @@ impl<N: Upstreams> Inner<N> {
         {
             return Ok(Reply::accepted());
         }
-        let scope = self.scopes.of(&upstream);
-        Ok(tap::tapped(self.below(call, upstream).await?, &scope))
+        let (scope, kept) = (self.scopes.of(&upstream), Kept::new(&self.context, &call, &upstream));
+        self.kept_or_instead(kept, self.below(call, upstream).await, &scope)
+    }
+
+    /// What came of asking for what may last: heard as it passes, or in place of it what was kept.
+    fn kept_or_instead(
+        &self,
+        kept: Option<Kept>,
+        asked: Result<Reply, Failure>,
+        scope: &Arc<Scope>,
+    ) -> Result<Reply, Failure> {
+        let away = match &asked {
+            Ok(reply) => kept::is_away_status(reply.status),
+            Err(failure) => kept::is_away(failure),
+        };
+        if away && let Some(reply) = kept.as_ref().and_then(Kept::instead) {
+            return Ok(reply);
+        }
+        let reply = tap::tapped(asked?, scope);
+        Ok(match kept {
+            Some(kept) => overhear::overheard(reply, kept),
+            None => reply,
+        })
     }
 
     /// Whether a cancellation is of a request for whose answer others wait.
@@ -166,6 +192,11 @@ impl<N: Upstreams> Inner<N> {
 
 impl<N: Upstreams> Upstreams for Cache<N> {
     async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
+        if upstream.backup.is_some()
+            && let Some(answer) = self.0.from_snapshot(&call, &upstream)
+        {
+            return answer;
+        }
         match eligible::part(&call, &upstream) {
             Part::Nothing => self.0.pass(call, upstream).await,
             Part::Writes => self.0.write(call, upstream).await,
@@ -174,6 +205,9 @@ impl<N: Upstreams> Upstreams for Cache<N> {
     }
 
     async fn handshake(&self, call: &Call, upstream: Arc<plan::Upstream>) -> Result<Message, Failure> {
+        if upstream.backup.is_some() {
+            return Box::pin(self.0.kept_handshake(call, upstream)).await;
+        }
         self.0.next.handshake(call, upstream).await
     }
 

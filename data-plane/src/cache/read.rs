@@ -7,6 +7,7 @@ use super::{
     entry::{Age, Entry, Terms},
     flight::{Boarding, Departure, Seat, Seats, Ticket},
     freshness::{self, Said},
+    kept::{self, Kept},
     key::{Key, Partition},
     scope::{Scope, Stamp},
     tap,
@@ -92,7 +93,7 @@ impl<N: Upstreams> Inner<N> {
         upstream: Arc<plan::Upstream>,
         read: Read,
     ) -> Result<Reply, Failure> {
-        let Some((own, public, id)) = keys(&call, &upstream, &read) else {
+        let Some((own, public, id)) = self.keys(&call, &upstream, &read) else {
             // Nothing can be told from what has no key.
             return match read.method {
                 Method::Tool => self.write(call, upstream).await,
@@ -130,7 +131,33 @@ impl<N: Upstreams> Inner<N> {
             tally.found = Found::Stale;
             return Ok(Reply::json(entry.render(&question.id, Instant::now())));
         }
+        let away = match &fetched {
+            Ok(fetched) => kept::is_away_status(fetched.reply.status),
+            Err(failure) => kept::is_away(failure),
+        };
+        if away
+            && let Some(kept) = Kept::new(&self.context, &question.call, &question.upstream)
+            && let Some(reply) = kept.instead()
+        {
+            return Ok(reply);
+        }
         fetched.map(|fetched| fetched.reply)
+    }
+
+    /// The keys of a question, in its partition and among everybody if the server can open it to them, and the raw id.
+    fn keys(&self, call: &Call, upstream: &plan::Upstream, read: &Read) -> Option<(Key, Option<Key>, Bytes)> {
+        let Ask::Message(message) = &call.ask else { return None };
+        let mut base = Key::base(call, message, upstream)?;
+        if upstream.backup.is_some() {
+            base = base.after(self.context.stores.gate(&upstream.name).moves());
+        }
+        let partition = match (read.sharing, call.session()) {
+            (Sharing::Everybody, _) => Partition::Everybody,
+            (Sharing::Session, Some(session)) => Partition::Session(&session.serial),
+            _ => Partition::Principal(&call.principal.id),
+        };
+        let public = (read.sharing == Sharing::Principal { public: true }).then_some(base);
+        Some((base.within(partition), public, message.bytes().slice_ref(message.id()?)))
     }
 
     /// What memory has: what is fresh rather than what is not.
@@ -223,8 +250,9 @@ impl<N: Upstreams> Inner<N> {
 
     /// Asks for one caller only.
     async fn alone(&self, question: &Question) -> Result<Fetched, Failure> {
+        let kept = Kept::new(&self.context, &question.call, &question.upstream);
         let asked = self.below(question.call.clone(), question.upstream.clone());
-        Ok(tap::tapped(asked.await?, &question.scope).into())
+        Ok(self.kept_or_instead(kept, asked.await, &question.scope)?.into())
     }
 
     fn board(
@@ -264,16 +292,21 @@ impl<N: Upstreams> Inner<N> {
     async fn fetch(self: &Arc<Self>, question: &Question, stamp: Stamp) -> Result<Landed, Failure> {
         let tier = question.read.method.tier();
         let limits = question.call.plan.caching.tier(tier);
+        let kept = Kept::new(&self.context, &question.call, &question.upstream);
         let most = usize::try_from(limits.bytes / 8).unwrap_or(usize::MAX);
+        let read = kept.as_ref().map_or(most, |kept| kept.largest().max(most));
         let exchange = async {
             let asked = self.below(question.call.clone(), question.upstream.clone());
             let reply = tap::tapped(asked.await?, &question.scope);
-            answer::gather(reply, &question.id, most, &self.context.tasks).await
+            answer::gather(reply, &question.id, read, &self.context.tasks).await
         };
         let counts = question.scope.counts(tier);
         let Gathered { came, common } = exchange.await.inspect_err(|_| counts.skipped(Skip::Error))?;
         let said = match &common {
-            Some(Common::Answer(status, message)) if status.is_success() => freshness::said(message),
+            Some(Common::Answer(status, message)) if status.is_success() => {
+                kept.inspect(|kept| kept.hear(message));
+                freshness::said(message)
+            }
             Some(_) => Said { failed: true, complete: true, ..Said::default() },
             None => Said::default(),
         };
@@ -281,7 +314,9 @@ impl<N: Upstreams> Inner<N> {
         if question.public.is_some() && said.complete && !said.failed {
             self.seen.note(&question.upstream, question.read.method, public);
         }
-        let entry = match keepable(question, common.as_ref(), &said, stamp, public, limits) {
+        let fits = |one: &Common| !matches!(one, Common::Answer(_, message) if message.bytes().len() > most);
+        let offered = common.as_ref().filter(|one| fits(one));
+        let entry = match keepable(question, offered, &said, stamp, public, limits) {
             Ok(entry) => {
                 let entry = Arc::new(entry);
                 let key = question.public.filter(|_| public).unwrap_or(question.own);
@@ -322,19 +357,6 @@ impl<N: Upstreams> Inner<N> {
             }
         });
     }
-}
-
-/// The keys of a question, in its partition and among everybody if the server can open it to them, and the raw id.
-fn keys(call: &Call, upstream: &plan::Upstream, read: &Read) -> Option<(Key, Option<Key>, Bytes)> {
-    let Ask::Message(message) = &call.ask else { return None };
-    let base = Key::base(call, message, upstream)?;
-    let partition = match (read.sharing, call.session()) {
-        (Sharing::Everybody, _) => Partition::Everybody,
-        (Sharing::Session, Some(session)) => Partition::Session(&session.serial),
-        _ => Partition::Principal(&call.principal.id),
-    };
-    let public = (read.sharing == Sharing::Principal { public: true }).then_some(base);
-    Some((base.within(partition), public, message.bytes().slice_ref(message.id()?)))
 }
 
 /// What a look-up fetched.

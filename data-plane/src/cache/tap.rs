@@ -27,7 +27,7 @@ const EVENT_MAX: usize = 256 << 10;
 /// The reply; what its notifications say has changed is invalidated before they are passed on.
 pub(super) fn tapped(reply: Reply, scope: &Arc<Scope>) -> Reply {
     let events = matches!(reply.body, Body::Bytes(_)) && reply.is_event_stream();
-    let Reply { status, headers, body } = reply;
+    let Reply { status, headers, body, stale } = reply;
     let body = match body {
         Body::Messages(messages) => {
             let scope = scope.clone();
@@ -43,7 +43,7 @@ pub(super) fn tapped(reply: Reply, scope: &Arc<Scope>) -> Reply {
         }
         other => other,
     };
-    Reply { status, headers, body }
+    Reply { status, headers, body, stale }
 }
 
 /// Acts on a notification that says what has changed; every other message says nothing here.

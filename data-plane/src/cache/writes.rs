@@ -23,7 +23,7 @@ impl Written {
 
     /// The reply, noted before any part of it that may be the last is passed on: the caller may read right then.
     pub(super) fn when_answered(self, reply: Reply) -> Reply {
-        let Reply { status, headers, body } = reply;
+        let Reply { status, headers, body, stale } = reply;
         let body = match body {
             Body::Bytes(inner) => Body::Bytes(Noted { inner, written: self }.boxed_unsync()),
             Body::Messages(messages) => {
@@ -32,7 +32,7 @@ impl Written {
             }
             other => other,
         };
-        Reply { status, headers, body }
+        Reply { status, headers, body, stale }
     }
 }
 

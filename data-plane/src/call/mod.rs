@@ -20,7 +20,7 @@ use crate::{
     principal::Principal,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::SystemTime};
 
 /// One thing a client asks for.
 #[derive(Debug, Clone)]
@@ -110,6 +110,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The messages.
     pub body: Body,
+    /// When the primary gave this answer, if it comes from a snapshot of such answers; `None`: it is a server's own.
+    pub stale: Option<SystemTime>,
 }
 
 impl Reply {
@@ -118,19 +120,24 @@ impl Reply {
     pub fn json(bytes: bytes::Bytes) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, JSON);
-        Self { status: StatusCode::OK, headers, body: Body::Full(bytes) }
+        Self { status: StatusCode::OK, headers, body: Body::Full(bytes), stale: None }
     }
 
     /// 202, the answer to notifications and responses.
     #[must_use]
     pub fn accepted() -> Self {
-        Self { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), body: Body::Empty }
+        Self { status: StatusCode::ACCEPTED, headers: HeaderMap::new(), body: Body::Empty, stale: None }
     }
 
     /// Messages as they come, with 200. The listener chooses JSON or SSE.
     #[must_use]
     pub fn messages(messages: Messages) -> Self {
-        Self { status: StatusCode::OK, headers: HeaderMap::new(), body: Body::Messages(messages) }
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Body::Messages(messages),
+            stale: None,
+        }
     }
 
     /// True when the body is an event stream.

@@ -33,7 +33,7 @@ pub(super) struct Asked {
 
 /// The response for a reply.
 pub(super) async fn reply(reply: Reply, asked: &Asked) -> Response<ResponseBody> {
-    let Reply { status, headers, body } = reply;
+    let Reply { status, headers, body, .. } = reply;
     match body {
         Body::Empty => with(status, headers, empty()),
         Body::Full(bytes) => with(status, headers, full(bytes)),

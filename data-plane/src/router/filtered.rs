@@ -40,13 +40,13 @@ impl<N: Handle> Router<N> {
 }
 
 fn filtered(reply: Reply, principal: Arc<Principal>, upstream: Arc<Upstream>) -> Reply {
-    let (status, mut headers) = (reply.status, reply.headers.clone());
+    let (status, mut headers, stale) = (reply.status, reply.headers.clone(), reply.stale);
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
         headers.remove(name);
     }
     let messages = read_messages(reply);
     let messages = messages.map(move |message| message.and_then(|one| without(&one, &principal, &upstream)));
-    Reply { status, headers, body: Body::Messages(messages.boxed()) }
+    Reply { status, headers, body: Body::Messages(messages.boxed()), stale }
 }
 
 /// The message without the tools that the caller may not use. What cannot be read is not passed on.

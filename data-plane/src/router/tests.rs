@@ -150,6 +150,7 @@ impl World {
             logs: Arc::default(),
             launcher: None,
             stores: Default::default(),
+            snapshots: Default::default(),
         };
         let tools = servers.iter().map(|(name, _, tools)| ((*name).to_owned(), tools.to_vec())).collect();
         let router =

@@ -43,7 +43,7 @@ pub(super) fn held(reply: Reply, lease: Lease) -> Reply {
         ),
         other => other,
     };
-    Reply { status: reply.status, headers: reply.headers, body }
+    Reply { status: reply.status, headers: reply.headers, body, stale: reply.stale }
 }
 
 struct Held {

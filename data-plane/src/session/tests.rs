@@ -60,6 +60,7 @@ impl Node {
             readiness: Readiness::new(),
             launcher: None,
             stores: Default::default(),
+            snapshots: Default::default(),
         };
         let this = Self {
             keyring: context.keyring.clone(),

@@ -160,7 +160,7 @@ impl Guard {
             // Made above this layer; no answer of an upstream is one.
             Body::Events(events) => Body::Events(events),
         };
-        Reply { status: reply.status, headers: reply.headers, body }
+        Reply { status: reply.status, headers: reply.headers, body, stale: reply.stale }
     }
 }
 
@@ -198,7 +198,7 @@ pub(super) async fn stream<B: Backend>(
         Body::Messages(stream) => Body::Messages(messages::until(stream, over, farewell)),
         other => other,
     };
-    Ok(Reply { status: reply.status, headers: reply.headers, body })
+    Ok(Reply { status: reply.status, headers: reply.headers, body, stale: reply.stale })
 }
 
 /// Something that needs no answer, only somebody who takes it.

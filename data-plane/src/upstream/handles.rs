@@ -139,7 +139,7 @@ impl Sealer {
             return Ok(reply);
         }
         let events = reply.is_event_stream();
-        let Reply { status, mut headers, body } = reply;
+        let Reply { status, mut headers, body, stale } = reply;
         let body = match body {
             Body::Empty => Body::Empty,
             Body::Full(bytes) => Body::Full(self.json(bytes, endpoint)),
@@ -147,14 +147,15 @@ impl Sealer {
                 Body::Full(self.json(read_up_to(body, MESSAGE_MAX).await?, endpoint))
             }
             streamed => {
-                let messages = read_messages(Reply { status, headers: headers.clone(), body: streamed });
+                let messages =
+                    read_messages(Reply { status, headers: headers.clone(), body: streamed, stale });
                 // The listener chooses again how messages go out.
                 headers.remove(CONTENT_TYPE);
                 let messages = messages.map(move |next| next.map(|message| self.message(&message, endpoint)));
                 Body::Messages(messages.boxed())
             }
         };
-        Ok(Reply { status, headers, body })
+        Ok(Reply { status, headers, body, stale })
     }
 
     fn json(&self, bytes: bytes::Bytes, endpoint: usize) -> bytes::Bytes {

@@ -139,12 +139,14 @@ async fn exchange<B: Backend>(
 
 /// A reply that comes as messages, once it has its first one.
 async fn begun(reply: Reply) -> Result<Reply, Failure> {
-    let Reply { status, headers, body: Body::Messages(mut messages) } = reply else { return Ok(reply) };
+    let Reply { status, headers, body: Body::Messages(mut messages), stale } = reply else {
+        return Ok(reply);
+    };
     let messages = match tokio::time::timeout(BEGINS, messages.next()).await {
         Err(_) => messages,
         // A stream that has ended is not asked again.
         Ok(None) => stream::empty().boxed(),
         Ok(Some(first)) => stream::once(std::future::ready(Ok(first?))).chain(messages).boxed(),
     };
-    Ok(Reply { status, headers, body: Body::Messages(messages) })
+    Ok(Reply { status, headers, body: Body::Messages(messages), stale })
 }

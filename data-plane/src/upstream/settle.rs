@@ -18,19 +18,19 @@ const READ_MAX: usize = 64 << 10;
 /// # Errors
 /// It is something else: an HTTP error, a broken or foreign message, nothing.
 pub(super) async fn settled(reply: Reply, id: &[u8], era: Era) -> Result<Reply, Failure> {
-    let Reply { status, mut headers, body } = reply;
+    let Reply { status, mut headers, body, stale } = reply;
     let json = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"application/json"));
     let bytes = match body {
-        Body::Messages(_) | Body::Events(_) => return Ok(Reply { status, headers, body }),
+        Body::Messages(_) | Body::Events(_) => return Ok(Reply { status, headers, body, stale }),
         Body::Bytes(_) if status.is_success() && !json => {
-            let reply = Reply { status, headers, body };
+            let reply = Reply { status, headers, body, stale };
             return if reply.is_event_stream() { Ok(reply) } else { Err(no_answer(status)) };
         }
         Body::Bytes(body) if status.is_success() => {
             if body.size_hint().exact().is_none_or(|size| size > READ_MAX as u64) {
-                return Ok(Reply { status, headers, body: Body::Bytes(body) });
+                return Ok(Reply { status, headers, body: Body::Bytes(body), stale });
             }
             read_up_to(body, READ_MAX).await?
         }
@@ -46,7 +46,7 @@ pub(super) async fn settled(reply: Reply, id: &[u8], era: Era) -> Result<Reply, 
     headers.insert(header::CONTENT_TYPE, crate::call::JSON);
     // Legacy clients know errors of a transport by their status and those of a call by their body.
     let status = if era == Era::Legacy { StatusCode::OK } else { status };
-    Ok(Reply { status, headers, body: Body::Full(bytes) })
+    Ok(Reply { status, headers, body: Body::Full(bytes), stale })
 }
 
 fn no_answer(status: StatusCode) -> Failure {
@@ -70,7 +70,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
         let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never| match never {});
         let status = StatusCode::from_u16(status).unwrap();
-        Reply { status, headers, body: Body::Bytes(body.boxed_unsync()) }
+        Reply { status, headers, body: Body::Bytes(body.boxed_unsync()), stale: None }
     }
 
     const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;

@@ -366,19 +366,19 @@ async fn refused_as_foreign(reply: Reply) -> Result<(Reply, bool), Failure> {
     if !matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
         return Ok((reply, false));
     }
-    let Reply { status, headers, body } = reply;
+    let Reply { status, headers, body, stale } = reply;
     let bytes = match body {
         Body::Bytes(body) if body.size_hint().exact().is_some_and(|size| size <= REFUSAL_MAX) => {
             read_all(body).await?
         }
         Body::Full(bytes) => bytes,
-        body => return Ok((Reply { status, headers, body }, false)),
+        body => return Ok((Reply { status, headers, body, stale }, false)),
     };
     let foreign = match Message::parse(&bytes) {
         Ok(answer) => error_code(&answer).is_none_or(|code| (-32019..=-32000).contains(&code)),
         Err(_) => true,
     };
-    Ok((Reply { status, headers, body: Body::Full(bytes) }, foreign))
+    Ok((Reply { status, headers, body: Body::Full(bytes), stale }, foreign))
 }
 
 /// The code of an error response.

@@ -21,7 +21,7 @@ pub(super) fn refusal(memory: &Memory, message: &Message, headers: &HeaderMap) -
     let mismatch = params::check(&params, arguments, headers).err()?;
     let body = rpc::error(message.id(), rpc::HEADER_MISMATCH, &mismatch.to_string(), None);
     let headers = [(header::CONTENT_TYPE, JSON)].into_iter().collect();
-    Some(Reply { status: StatusCode::BAD_REQUEST, headers, body: Body::Full(body) })
+    Some(Reply { status: StatusCode::BAD_REQUEST, headers, body: Body::Full(body), stale: None })
 }
 
 /// Learns the tools from an answer to `tools/list` on its way to the client, which gets it as it is.
@@ -55,7 +55,7 @@ pub(super) fn learned(memory: &Arc<Memory>, request: &Message, reply: Reply) -> 
         ),
         other => other,
     };
-    Reply { status: reply.status, headers: reply.headers, body }
+    Reply { status: reply.status, headers: reply.headers, body, stale: reply.stale }
 }
 
 #[cfg(test)]

@@ -125,11 +125,11 @@ impl HttpLink {
         if !reply.is_event_stream() {
             return Ok(reply);
         }
-        let Reply { status, headers, body: Body::Bytes(body) } = reply else {
+        let Reply { status, headers, body: Body::Bytes(body), stale } = reply else {
             return Ok(reply);
         };
         if !status.is_success() {
-            return Ok(Reply { status, headers, body: Body::Bytes(body) });
+            return Ok(Reply { status, headers, body: Body::Bytes(body), stale });
         }
         Ok(Reply::messages(resume::messages(self.clone(), body)))
     }

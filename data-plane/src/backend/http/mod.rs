@@ -218,7 +218,7 @@ impl HttpServer {
             }
         }
         let body = Body::Bytes(body.map_err(Into::into).boxed_unsync());
-        Ok(Reply { status: parts.status, headers, body })
+        Ok(Reply { status: parts.status, headers, body, stale: None })
     }
 
     async fn send(
@@ -322,9 +322,9 @@ async fn unless_lost(reply: Reply) -> Result<Reply, Failure> {
             if says_session_lost(&body) {
                 return Err(lost());
             }
-            Ok(Reply { status: reply.status, headers: reply.headers, body: Body::Full(body) })
+            Ok(Reply { status: reply.status, headers: reply.headers, body: Body::Full(body), stale: None })
         }
-        (status, body) => Ok(Reply { status, headers: reply.headers, body }),
+        (status, body) => Ok(Reply { status, headers: reply.headers, body, stale: None }),
     }
 }
 

@@ -11,7 +11,7 @@ fn streamed(status: u16, content_type: HeaderValue, pieces: Vec<String>) -> Repl
     let frames = pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from(piece))));
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
     let body = Body::Bytes(StreamBody::new(stream::iter(frames)).boxed_unsync());
-    Reply { status: StatusCode::from_u16(status).unwrap(), headers, body }
+    Reply { status: StatusCode::from_u16(status).unwrap(), headers, body, stale: None }
 }
 
 fn event(text: &str) -> String {
@@ -202,7 +202,7 @@ async fn a_stream_that_breaks_off_is_a_failure_unless_it_can_be_taken_up_again()
             let frames = [Ok(Frame::data(Bytes::from(first))), Err::<_, BoxError>("broken".into())];
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, EVENT_STREAM)]);
             let body = Body::Bytes(StreamBody::new(stream::iter(frames)).boxed_unsync());
-            Ok(Reply { status: StatusCode::OK, headers, body })
+            Ok(Reply { status: StatusCode::OK, headers, body, stale: None })
         });
         let reply = rig.send(rig.legacy(&session(1, "p"), 1, method::TOOLS_LIST, "")).await;
         if resumable {

@@ -5,6 +5,7 @@ mod eligibility;
 mod flights;
 mod hearing;
 mod keeping;
+mod lasting;
 mod windows;
 
 use super::Cache;
@@ -18,6 +19,8 @@ use crate::{
     plan::{Plan, Upstream, Version},
     principal::{Access, Principal},
     seal::Keyring,
+    snapshot::Snapshots,
+    stores::Stores,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -91,6 +94,8 @@ struct Rig {
     writer: current::Writer,
     metrics: Arc<Metrics>,
     tasks: Tasks,
+    stores: Arc<Stores>,
+    snapshots: Arc<Snapshots>,
     plan: Mutex<Arc<Plan>>,
 }
 
@@ -101,6 +106,11 @@ impl Rig {
     }
 
     fn of(fleet: model::Fleet) -> Self {
+        Self::with(fleet, Arc::default())
+    }
+
+    fn with(fleet: model::Fleet, snapshots: Arc<Snapshots>) -> Self {
+        let stores = Arc::<Stores>::default();
         let (writer, reader) = current::cell();
         let plan = compiled(&fleet);
         writer.swap(plan.clone());
@@ -113,7 +123,8 @@ impl Rig {
             readiness: Readiness::new(),
             logs: Arc::default(),
             launcher: None,
-            stores: Default::default(),
+            stores: stores.clone(),
+            snapshots: snapshots.clone(),
         };
         let server = Arc::new(Server {
             script: Mutex::new(Arc::new(|call: &Call, _: usize| Ok(result(call, PRIVATE)))),
@@ -123,7 +134,8 @@ impl Rig {
             dropped: AtomicUsize::new(0),
         });
         let cache = Cache::new(&context, Scripted(server.clone()));
-        Self { cache, server, fleet, writer, metrics, tasks, plan: Mutex::new(plan) }
+        let plan = Mutex::new(plan);
+        Self { cache, server, fleet, writer, metrics, tasks, stores, snapshots, plan }
     }
 
     fn answers(&self, script: impl Fn(&Call, usize) -> Result<Reply, Failure> + Send + Sync + 'static) {

@@ -54,6 +54,7 @@ async fn a_stale_answer_serves_where_the_upstream_fails_and_only_there() {
         status: http::StatusCode::SERVICE_UNAVAILABLE,
         headers: HeaderMap::new(),
         body: Body::Full(Bytes::from_static(b"<html>")),
+        stale: None,
     };
     for trouble in [true, false] {
         let rig = stale(0, 30);

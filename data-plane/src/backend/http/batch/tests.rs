@@ -84,6 +84,7 @@ impl Scene {
             readiness: Readiness::new(),
             launcher: None,
             stores: Default::default(),
+            snapshots: Default::default(),
         };
         let http = HttpServer::new(&Upstream::bare("a"), &url, &HeaderMap::new(), None, &context).unwrap();
         let link = HttpLink::open(&http, &own::initialize(b"0", version, "{}")).await.unwrap();
