@@ -13,6 +13,7 @@ pub mod args;
 pub mod clock;
 pub mod config;
 pub mod fleet;
+pub mod health;
 pub mod stats;
 pub mod status;
 pub mod store;

@@ -1,0 +1,184 @@
+//! What was decided about failovers, on its way to the store, and from there to the nodes and to the log of events.
+//!
+//! It must never let a directive out before its record is on disk. The newest record of an upstream replaces one that
+//! still waits: what was never kept was never said, and so need not be.
+
+use super::Hub;
+use crate::{
+    clock::Now,
+    health::{Answer, Change, Decision, Kept, Maintenance, Record},
+    store::Store,
+};
+use o1_process::Backoff;
+use o1_proto::model::Event;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    error::Error as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Decisions that wait for the store or for their place in the log; more of them only while neither works.
+const MAX_DECIDED: usize = 1024;
+/// Answers to operators that wait for the store.
+const MAX_ANSWERS: usize = 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct DecisionLog {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+    kept: watch::Sender<u64>,
+    decided: Decided,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Counts what was ever left here.
+    count: u64,
+    records: BTreeMap<String, Record>,
+    maintenance: Option<Maintenance>,
+    answers: Vec<Answer>,
+    decided: VecDeque<Decision>,
+}
+
+impl Waiting {
+    /// Everything, and how much was left until now.
+    fn take(&mut self) -> (u64, Kept, VecDeque<Decision>) {
+        let taken = std::mem::take(self);
+        self.count = taken.count;
+        let (records, maintenance) = (taken.records.into_values().collect(), taken.maintenance);
+        (taken.count, Kept { records, maintenance, answers: taken.answers }, taken.decided)
+    }
+
+    /// What could not be kept, unless something newer came meanwhile.
+    fn put_back(&mut self, kept: Kept, decided: VecDeque<Decision>) {
+        for record in kept.records {
+            self.records.entry(record.upstream.clone()).or_insert(record);
+        }
+        self.maintenance = self.maintenance.take().or(kept.maintenance);
+        self.answers.splice(..0, kept.answers);
+        for decision in decided.into_iter().rev() {
+            self.decided.push_front(decision);
+        }
+    }
+}
+
+impl DecisionLog {
+    /// Leaves a change to be kept.
+    pub fn put(&self, change: Change) {
+        if change.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting();
+        waiting.count += 1;
+        waiting.records.extend(change.kept.records.into_iter().map(|one| (one.upstream.clone(), one)));
+        waiting.maintenance = change.kept.maintenance.or(waiting.maintenance.take());
+        waiting.answers.extend(change.kept.answers);
+        waiting.decided.extend(change.decided);
+        let surplus = waiting.decided.len().saturating_sub(MAX_DECIDED);
+        waiting.decided.drain(..surplus);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Whether the store has fallen so far behind that no more orders are taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting().answers.len() >= MAX_ANSWERS
+    }
+
+    /// Returns once everything that was left here until now is on disk.
+    pub async fn settled(&self) {
+        let count = self.waiting().count;
+        // The sender lives as long as this does.
+        let _ = self.kept.subscribe().wait_for(|kept| *kept >= count).await;
+    }
+
+    /// Keeps changes as they come, until the process stops, and what waits then; lets the hub tell the nodes.
+    pub async fn write_to(&self, store: &dyn Store, hub: &Hub, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = self.filled.notified() => {}
+                () = stop.cancelled() => break,
+            }
+            while !self.write(store, hub).await && !stop.is_cancelled() {
+                tokio::select! {
+                    () = sleep(backoff.next()) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            backoff.reset();
+        }
+        self.write(store, hub).await;
+    }
+
+    /// Keeps what waits. False: it could not be, and waits again.
+    async fn write(&self, store: &dyn Store, hub: &Hub) -> bool {
+        let (count, kept, decided) = self.waiting().take();
+        let nothing = Kept::default();
+        if kept != nothing
+            && let Err(error) = store.keep_decisions(kept.clone()).await
+        {
+            let cause = error.source().map(ToString::to_string);
+            tracing::error!(%error, cause, "a failover decision could not be kept, so nobody is told; trying again");
+            self.waiting().put_back(kept, decided);
+            return false;
+        }
+        hub.decisions_kept(&kept.records, Now::read());
+        for decision in &decided {
+            self.decided.put(decision.event());
+        }
+        self.kept.send_replace(count);
+        true
+    }
+
+    /// Where decisions wait for their place in the log of events.
+    #[must_use]
+    pub fn decided(&self) -> &Decided {
+        &self.decided
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Decisions that are kept, as events, in order; one reader. If nobody reads, the oldest are dropped.
+#[derive(Debug, Default)]
+pub struct Decided {
+    waiting: Mutex<VecDeque<Event>>,
+    filled: Notify,
+}
+
+impl Decided {
+    fn put(&self, event: Event) {
+        let mut waiting = self.waiting();
+        if waiting.len() >= MAX_DECIDED {
+            waiting.pop_front();
+        }
+        waiting.push_back(event);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// The next one.
+    pub async fn next(&self) -> Event {
+        loop {
+            if let Some(event) = self.waiting().pop_front() {
+                return event;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
