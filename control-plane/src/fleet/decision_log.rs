@@ -182,3 +182,70 @@ impl Decided {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Sqlite;
+    use o1_proto::model;
+    use std::time::UNIX_EPOCH;
+
+    fn change(term: u64) -> Change {
+        let record = Record {
+            upstream: "weather".to_owned(),
+            term,
+            target: Some(model::Store::Backup),
+            ..Record::default()
+        };
+        let decision = Decision {
+            upstream: "weather".to_owned(),
+            term,
+            target: model::Store::Backup,
+            id: format!("{term:016x}"),
+            reason: model::DecisionReason::QuorumUnhealthy,
+            because: "3 of 3".to_owned(),
+            at: crate::health::Moment { uptime: Duration::ZERO, wall: UNIX_EPOCH },
+            shadow: false,
+        };
+        Change { kept: Kept { records: vec![record], ..Kept::default() }, decided: vec![decision] }
+    }
+
+    fn terms(waiting: &Waiting) -> (Vec<u64>, Vec<u64>) {
+        let records = waiting.records.values().map(|record| record.term).collect();
+        (records, waiting.decided.iter().map(|decision| decision.term).collect())
+    }
+
+    #[test]
+    fn what_could_not_be_kept_waits_again_unless_something_newer_came() {
+        let log = DecisionLog::default();
+        log.put(change(1));
+        let (count, kept, decided) = log.waiting().take();
+        assert_eq!((count, terms(&log.waiting())), (1, (vec![], vec![])));
+        log.put(change(2));
+        log.waiting().put_back(kept, decided);
+        assert_eq!(terms(&log.waiting()), (vec![2], vec![1, 2]), "both were decided, one is kept");
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let log = DecisionLog::default();
+        (1..=2000).for_each(|term| log.put(change(term)));
+        let (records, decided) = terms(&log.waiting());
+        assert_eq!((records, decided.len(), decided[0]), (vec![2000], MAX_DECIDED, 977));
+    }
+
+    #[tokio::test]
+    async fn decisions_are_told_to_the_log_of_events_once_they_are_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("store.db")).unwrap();
+        let hub = Hub::new(Vec::new(), Now::read());
+        let log = DecisionLog::default();
+        log.put(change(1));
+        assert!(log.write(&store, &hub).await);
+        log.settled().await;
+        assert_eq!(store.failover_decisions().await.unwrap().records[0].term, 1);
+        let event = log.decided().next().await;
+        assert_eq!((event.kind, event.term), (model::EventKind::Decided, 1));
+        assert_eq!((&*event.reason, event.active), ("quorum_unhealthy: 3 of 3", Some(model::Store::Backup)));
+    }
+}

@@ -483,7 +483,14 @@ fn log(decision: &Decision) {
     let Decision { upstream, term, target, id, reason, because, shadow, .. } = decision;
     let (target, reason) = (target.word(), reason.word());
     if *shadow {
-        tracing::warn!(upstream, term, target, reason, because, "would have been ordered, but this is a shadow");
+        tracing::warn!(
+            upstream,
+            term,
+            target,
+            reason,
+            because,
+            "would have been ordered, but this is a shadow"
+        );
     } else {
         tracing::warn!(upstream, term, target, reason, because, decision_id = id, "a store was ordered");
     }

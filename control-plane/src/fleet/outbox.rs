@@ -176,7 +176,8 @@ impl Outbox {
             return Some(None);
         }
         // Keys before the configuration: whom a node serves, it serves with keys that others have.
-        let Slots { welcome, heartbeat_ack, seal_keys, config, directives, queries, goodbye, .. } = &mut *slots;
+        let Slots { welcome, heartbeat_ack, seal_keys, config, directives, queries, goodbye, .. } =
+            &mut *slots;
         let next = [welcome, heartbeat_ack, seal_keys, config, directives].into_iter().find_map(Option::take);
         let query = || queries.pop_front().map(|(id, question)| Out::Query { id, question });
         let next = next.or_else(query).or_else(|| goodbye.take());

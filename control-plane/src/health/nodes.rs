@@ -177,8 +177,7 @@ impl Nodes {
     /// Why it is likely that this process is the one cut off.
     pub fn frozen(&self, now: Moment) -> Option<String> {
         let there = self.there();
-        let missed =
-            |node: &&Node| node.presence == Presence::Away && now.uptime < node.lost + MISSED;
+        let missed = |node: &&Node| node.presence == Presence::Away && now.uptime < node.lost + MISSED;
         let away = self.all.values().filter(missed).count();
         let suspects = self.all.values().filter(|node| node.is_there() && node.suspect).count();
         let most = |part: usize, whole: usize| whole >= 4 && part * 100 > whole * 55;
@@ -197,8 +196,8 @@ impl Nodes {
 
     /// Whether a node was sent its directives long ago, or never.
     pub fn is_due(&self, key: &NodeKey, now: Moment) -> bool {
-        self.all.get(key).is_some_and(|node| {
-            node.is_there() && node.sent.is_none_or(|sent| now.uptime >= sent + RESEND)
-        })
+        self.all
+            .get(key)
+            .is_some_and(|node| node.is_there() && node.sent.is_none_or(|sent| now.uptime >= sent + RESEND))
     }
 }

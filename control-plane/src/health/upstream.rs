@@ -162,7 +162,10 @@ impl Upstream {
         let mut places = Places { there: nodes.there(), ..Places::default() };
         for (key, _) in nodes.iter().filter(|(_, node)| node.is_there()) {
             let said = self.said.get(key).map(|said| &said.state);
-            if self.durable.as_ref().is_some_and(|directive| !said.is_some_and(|said| follows(said, directive)))
+            if self
+                .durable
+                .as_ref()
+                .is_some_and(|directive| !said.is_some_and(|said| follows(said, directive)))
             {
                 places.lagging.push(*key);
             }
@@ -229,9 +232,9 @@ impl Upstream {
                 let over = (!held && backup_works).then(|| self.fail_over(nodes, now)).flatten();
                 over.or_else(|| self.bring_back(nodes, false, now))
             }
-            (None, Store::Backup) => self
-                .restore(now)
-                .or_else(|| backup_works.then(|| self.repeat(nodes, now)).flatten()),
+            (None, Store::Backup) => {
+                self.restore(now).or_else(|| backup_works.then(|| self.repeat(nodes, now)).flatten())
+            }
             (Some(Store::Backup), _) => backup_works.then(|| self.repeat(nodes, now)).flatten(),
         }
     }

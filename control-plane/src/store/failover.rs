@@ -53,9 +53,7 @@ pub(super) fn read(connection: &mut Connection) -> rusqlite::Result<Kept> {
         .collect::<Result<_, _>>()?;
     let maintenance = transaction
         .prepare_cached("SELECT enabled, until_ms, reason FROM maintenance")?
-        .query_map([], |row| {
-            Ok(Maintenance { on: row.get(0)?, until: time(row, 1)?, reason: row.get(2)? })
-        })?
+        .query_map([], |row| Ok(Maintenance { on: row.get(0)?, until: time(row, 1)?, reason: row.get(2)? }))?
         .next()
         .transpose()?;
     let answers = transaction
@@ -77,7 +75,9 @@ pub(super) fn write(connection: &mut Connection, change: &Kept) -> rusqlite::Res
     if let Some(maintenance) = &change.maintenance {
         let until = maintenance.until.map(to_ms);
         transaction
-            .prepare_cached("REPLACE INTO maintenance (id, enabled, until_ms, reason) VALUES (1, ?1, ?2, ?3)")?
+            .prepare_cached(
+                "REPLACE INTO maintenance (id, enabled, until_ms, reason) VALUES (1, ?1, ?2, ?3)",
+            )?
             .execute(params![maintenance.on, until, maintenance.reason])?;
     }
     for answer in &change.answers {
@@ -194,7 +194,12 @@ fn of_word<T: Copy>(
     all: &[T],
     of: impl Fn(T) -> &'static str,
 ) -> rusqlite::Result<T> {
-    let unknown =
-        || rusqlite::Error::FromSqlConversionFailure(column, Type::Text, format!("`{word}` is no word here").into());
+    let unknown = || {
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            Type::Text,
+            format!("`{word}` is no word here").into(),
+        )
+    };
     all.iter().copied().find(|one| of(*one) == word).ok_or_else(unknown)
 }

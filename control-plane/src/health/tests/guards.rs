@@ -100,8 +100,15 @@ fn a_node_that_is_back_and_has_not_said_what_it_sees_is_waited_for() {
 #[test]
 fn decisions_freeze_when_most_nodes_are_gone_or_suspect_themselves() {
     // Nodes; those that go away; those that suspect themselves; frozen.
-    let cases: [(u8, u8, u8, bool); 7] =
-        [(3, 2, 0, false), (4, 2, 0, false), (4, 3, 0, true), (9, 5, 0, true), (3, 0, 3, false), (4, 0, 3, true), (9, 0, 4, false)];
+    let cases: [(u8, u8, u8, bool); 7] = [
+        (3, 2, 0, false),
+        (4, 2, 0, false),
+        (4, 3, 0, true),
+        (9, 5, 0, true),
+        (3, 0, 3, false),
+        (4, 0, 3, true),
+        (9, 0, 4, false),
+    ];
     for (nodes, away, suspect, frozen) in cases {
         let mut scene = Scene::of(nodes);
         scene.pass(1.0);

@@ -6,6 +6,7 @@ mod ordering;
 mod random;
 
 use super::*;
+use Verdict::{Healthy as Up, Unhealthy as Down, Unknown};
 use o1_proto::model::{
     Backup, Directive, Endpoint, EndpointKind, FailoverState, Fleet, Phase, Store, StoreHealth, Upstream,
     Verdict,
@@ -14,7 +15,6 @@ use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use Verdict::{Healthy as Up, Unhealthy as Down, Unknown};
 
 const NAME: &str = "weather";
 
@@ -86,8 +86,7 @@ impl Scene {
         let mut decisions = Decisions::new(kept, awaited, shadow, now);
         decisions.configure(&fleet(&[NAME, "plain"]), now);
         let (nodes_there, sent) = (BTreeMap::new(), Vec::new());
-        let mut scene =
-            Self { decisions, now, nodes: nodes_there, disk, store_works: true, shadow, sent };
+        let mut scene = Self { decisions, now, nodes: nodes_there, disk, store_works: true, shadow, sent };
         for node in 1..=nodes {
             scene.join(node, Puppet::default());
         }
@@ -210,7 +209,7 @@ impl Scene {
     fn step(&mut self) {
         self.now.uptime += Duration::from_millis(500);
         self.now.wall += Duration::from_millis(500);
-        if self.now.uptime.as_millis() % 10_000 == 0 {
+        if self.now.uptime.as_millis().is_multiple_of(10_000) {
             for node in self.nodes.keys().copied().collect::<Vec<_>>() {
                 self.observe(node);
             }

@@ -68,9 +68,8 @@ fn only_what_is_there_and_has_a_backup_can_be_ordered() {
 #[test]
 fn the_same_request_is_carried_out_once_a_day() {
     let mut scene = Scene::of(1);
-    let ask = |scene: &mut Scene, target| {
-        scene.order_with(target, |order| order.request_id = "r1".to_owned())
-    };
+    let ask =
+        |scene: &mut Scene, target| scene.order_with(target, |order| order.request_id = "r1".to_owned());
     let first = ask(&mut scene, Store::Backup).unwrap();
     scene.order(Store::Primary).unwrap();
     assert_eq!(ask(&mut scene, Store::Backup).unwrap(), first);
