@@ -186,7 +186,11 @@ impl Decided {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Sqlite;
+    use crate::{
+        fleet::{Hello, Message, Out, Outbox, Question, StreamId, sample_record},
+        health::Order,
+        store::Sqlite,
+    };
     use o1_proto::model;
     use std::time::UNIX_EPOCH;
 
@@ -247,5 +251,70 @@ mod tests {
         let event = log.decided().next().await;
         assert_eq!((event.kind, event.term), (model::EventKind::Decided, 1));
         assert_eq!((&*event.reason, event.active), ("quorum_unhealthy: 3 of 3", Some(model::Store::Backup)));
+    }
+
+    /// Half-minutes of a node that says the least, and how many directives it was sent.
+    async fn half_minute(hub: &Hub, stream: StreamId, outbox: &Outbox, from: Now) -> (Now, usize) {
+        let mut now = from;
+        for _ in 0..3 {
+            now = Now { instant: now.instant + Duration::from_secs(10), wall: now.wall };
+            let beat = Message::Heartbeat { seq: 1, applied: None, node_time: None, draining: false };
+            hub.message(stream, beat, now);
+            hub.tick(now);
+        }
+        // Questions come last: what was sent before has been taken when this one is.
+        outbox.put(Out::Query { id: 1, question: Question::Cancel });
+        let mut sent = 0;
+        loop {
+            match outbox.next().await.expect("more to come") {
+                Out::Query { .. } => return (now, sent),
+                Out::Directives(_) => sent += 1,
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn directives_come_again_until_the_node_says_that_it_is_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("store.db")).unwrap();
+        let (outbox, now) = (Outbox::new(), Now::read());
+        let hub = Hub::new(Vec::new(), now);
+        let upstream = model::Upstream {
+            name: "weather".to_owned(),
+            backup: Some(model::Backup::Snapshot),
+            ..model::Upstream::default()
+        };
+        let fleet = model::Fleet { upstreams: vec![upstream], ..model::Fleet::default() };
+        hub.order(now, |decisions, moment| decisions.configure(&fleet, moment));
+        let identity = sample_record("n1", 1).identity;
+        let stream = hub.hello(Hello { identity, applied: None, refused: None }, &outbox, now).unwrap();
+        let (now, sent) = half_minute(&hub, stream, &outbox, now).await;
+        assert_eq!(sent, 0, "nothing was decided");
+        let order = Order {
+            upstream: "weather".to_owned(),
+            target: model::Store::Backup,
+            if_term: 0,
+            force: false,
+            dry_run: false,
+            reason: "a drill".to_owned(),
+            request_id: String::new(),
+        };
+        hub.order(now, |decisions, moment| decisions.order(&order, moment)).unwrap();
+        let (now, sent) = half_minute(&hub, stream, &outbox, now).await;
+        assert_eq!(sent, 0, "it is not on disk");
+        assert!(hub.decision_log().write(&store, &hub).await);
+        let (now, first) = half_minute(&hub, stream, &outbox, now).await;
+        let (now, again) = half_minute(&hub, stream, &outbox, now).await;
+        assert_eq!((first, again), (1, 1));
+        let state = model::FailoverState {
+            active: model::Store::Backup,
+            phase: model::Phase::Backup,
+            term: 1,
+            ..model::FailoverState::default()
+        };
+        hub.message(stream, Message::Failover(vec![("weather".to_owned(), state)]), now);
+        let (_, sent) = half_minute(&hub, stream, &outbox, now).await;
+        assert_eq!(sent, 0, "it is so");
     }
 }

@@ -435,7 +435,7 @@ impl Hub {
         self.carry_out(fleet, outcome);
     }
 
-    fn tick(&self, now: Now) {
+    pub(super) fn tick(&self, now: Now) {
         let (mut fleet, moment) = (self.lock(), self.moment(now));
         let mut outcome = fleet.registry.tick(now);
         let uids: Vec<NodeUid> = fleet.registry.remembered().map(|node| node.identity.uid).collect();

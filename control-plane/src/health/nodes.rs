@@ -37,7 +37,8 @@ pub(super) struct Node {
     suspect: bool,
     /// An earlier process knew it as connected, and this one has not heard what it sees.
     awaited: bool,
-    lost: Duration,
+    /// When it went away, if this process missed it ever since.
+    lost: Option<Duration>,
     sent: Option<Duration>,
     /// What it said of upstreams that are not configured, or not yet.
     pub unclaimed: BTreeMap<String, Said>,
@@ -72,7 +73,7 @@ impl Nodes {
                 presence: Presence::Away,
                 suspect: false,
                 awaited: true,
-                lost: now.uptime,
+                lost: Some(now.uptime),
                 sent: None,
                 unclaimed: BTreeMap::new(),
             };
@@ -117,7 +118,7 @@ impl Nodes {
             presence: Presence::Left,
             suspect: false,
             awaited: false,
-            lost: now.uptime,
+            lost: None,
             sent: None,
             unclaimed: BTreeMap::new(),
         });
@@ -126,7 +127,7 @@ impl Nodes {
         }
         label.clone_into(&mut node.label);
         if node.is_there() && presence == Presence::Away {
-            node.lost = now.uptime;
+            node.lost = Some(now.uptime);
         }
         node.presence = presence;
         if !node.is_there() {
@@ -177,7 +178,9 @@ impl Nodes {
     /// Why it is likely that this process is the one cut off.
     pub fn frozen(&self, now: Moment) -> Option<String> {
         let there = self.there();
-        let missed = |node: &&Node| node.presence == Presence::Away && now.uptime < node.lost + MISSED;
+        let missed = |node: &&Node| {
+            node.presence == Presence::Away && node.lost.is_some_and(|lost| now.uptime < lost + MISSED)
+        };
         let away = self.all.values().filter(missed).count();
         let suspects = self.all.values().filter(|node| node.is_there() && node.suspect).count();
         let most = |part: usize, whole: usize| whole >= 4 && part * 100 > whole * 55;

@@ -128,6 +128,16 @@ fn decisions_freeze_when_most_nodes_are_gone_or_suspect_themselves() {
 }
 
 #[test]
+fn nodes_that_were_away_before_this_process_began_are_not_missed() {
+    let mut scene = Scene::of(2);
+    for node in 3..=9 {
+        scene.decisions.place(key(node), "gone", Presence::Away, scene.now);
+    }
+    scene.see(&[1, 2], Down, Up);
+    assert_eq!(scene.pass(1.0), ["1 backup quorum_unhealthy"]);
+}
+
+#[test]
 fn maintenance_freezes_everything_but_orders_and_ends_by_itself() {
     let mut scene = Scene::of(1);
     scene.maintenance(true, Some(100));
