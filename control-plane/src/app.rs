@@ -43,7 +43,8 @@ impl App {
         let (http, admin) = bind("--admin", args.admin).await?;
 
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.path("store.db"))?);
-        let hub = Arc::new(Hub::new(store.nodes().await?, Now::read()));
+        let (nodes, kept) = (store.nodes().await?, store.failover_decisions().await?);
+        let hub = Arc::new(Hub::deciding(nodes, kept, args.shadow, Now::read()));
         let source = Source::open(args.config.clone(), store.clone(), hub.generation_floor()).await?;
         let published = source.published();
         let board = Board::new(hub.clone(), published.clone(), started_at, listen);
@@ -60,6 +61,7 @@ impl App {
         tasks.spawn("publish", OnExit::Shutdown, publish(published, hub.clone()));
         let (fleet, until, settled) = (hub.clone(), stop, CancellationToken::new());
         let (records, shelf, settling) = (hub.clone(), store.clone(), settled.clone());
+        let (decisions, desk, decided) = (hub.clone(), store.clone(), settled.clone());
         tasks.spawn("fleet", OnExit::Shutdown, async move {
             // What the fleet decides last is still to be written.
             let _settled = settling.drop_guard();
@@ -67,6 +69,9 @@ impl App {
         });
         tasks.spawn("records", OnExit::Shutdown, async move {
             records.records().write_to(&*shelf, settled).await;
+        });
+        tasks.spawn("decisions", OnExit::Shutdown, async move {
+            decisions.decision_log().write_to(&*desk, &decisions, decided).await;
         });
         let context = Context { hub, board, store, path: args.config.clone(), tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {

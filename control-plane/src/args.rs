@@ -32,6 +32,9 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", env = "O1_KEY_ROTATION", default_value_t = ROTATION.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub key_rotation: u64,
+    /// Decide about failovers and write the decisions into the log, but tell no node. What is ordered by hand is sent.
+    #[arg(long, env = "O1_SHADOW", value_parser = FalseyValueParser::new())]
+    pub shadow: bool,
 }
 
 impl Args {
@@ -69,6 +72,7 @@ mod tests {
         assert_eq!(args.admin, "127.0.0.1:7401".parse().unwrap());
         assert_eq!(args.config, PathBuf::from("only1.yaml"));
         assert_eq!(args.key_rotation, 24 * 3600);
+        assert!(!args.shadow && read("--shadow").unwrap().shadow);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     answers::{Answers, Asker, encode, failure, some, stray},
-    errors,
+    errors, orders,
 };
 use crate::{
     clock::Now,
@@ -87,23 +87,23 @@ impl AdminService for Admin {
 
     async fn order_store(
         &self,
-        _: Request<OrderStoreRequest>,
+        request: Request<OrderStoreRequest>,
     ) -> Result<Response<OrderStoreResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        orders::store(&self.0.hub, request).await
     }
 
     async fn set_upstream_mode(
         &self,
-        _: Request<SetUpstreamModeRequest>,
+        request: Request<SetUpstreamModeRequest>,
     ) -> Result<Response<SetUpstreamModeResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        orders::mode(&self.0.hub, request).await
     }
 
     async fn set_maintenance(
         &self,
-        _: Request<SetMaintenanceRequest>,
+        request: Request<SetMaintenanceRequest>,
     ) -> Result<Response<SetMaintenanceResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        orders::maintenance(&self.0.hub, request).await
     }
 }
 

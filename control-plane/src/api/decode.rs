@@ -7,8 +7,15 @@ use crate::{
     fleet::{Hello, Identity, Message, NodeUid, Reason, Refusal, Rejection, ResourceKind, ResourceName},
     stats::{Counters, Histogram, Reachability, Report, Sample},
 };
-use o1_proto::{convert, wire};
-use std::collections::{BTreeMap, BTreeSet};
+use o1_proto::{
+    convert,
+    model::{FailoverState, StoreHealth},
+    wire,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 use tonic::Status;
 
 /// Characters of one text.
@@ -18,6 +25,8 @@ const MAX_REJECTIONS: usize = 1000;
 const MAX_UPSTREAMS: usize = 10_000;
 const MAX_BUCKETS: usize = 256;
 const MAX_NODE_ID: usize = 64;
+/// Above this there is no room left to outgrow a term.
+const MAX_TERM: u64 = 1 << 48;
 /// Above this there is no room left to outgrow a generation.
 const MAX_GENERATION: u64 = 1 << 32;
 
@@ -30,7 +39,7 @@ pub(super) fn hello(hello: wire::Hello) -> Result<Hello, Status> {
 }
 
 /// Any other message of a stream; `None`: one that this build does not know.
-pub(super) fn message(request: wire::SyncRequest) -> Option<Message> {
+pub(super) fn message(request: wire::SyncRequest, now: SystemTime) -> Option<Message> {
     use wire::sync_request::Msg;
     let decoded = match request.msg? {
         Msg::Hello(_) => return Some(Message::Violation("a second hello on one stream".to_owned())),
@@ -39,7 +48,8 @@ pub(super) fn message(request: wire::SyncRequest) -> Option<Message> {
         Msg::ConfigNack(nack) => refusal(nack),
         // Passed on unread, see `node`.
         Msg::Answer(_) => return None,
-        Msg::Failover(_) | Msg::Observations(_) => return None,
+        Msg::Failover(report) => failover(report, now),
+        Msg::Observations(seen) => observations(seen),
         Msg::Goodbye(goodbye) => Ok(Message::Goodbye {
             shutdown: goodbye.reason() == wire::GoodbyeReason::Shutdown,
             message: text(goodbye.message),
@@ -72,6 +82,48 @@ fn refusal(nack: wire::ConfigNack) -> Result<Message, Status> {
         running: version(nack.running, "config_nack.running")?,
         rejections: rejections(nack.rejections),
     })
+}
+
+fn failover(report: wire::FailoverReport, now: SystemTime) -> Result<Message, Status> {
+    names("failover", report.upstreams.iter().map(|one| one.upstream.as_str()))?;
+    let states = report.upstreams.into_iter().map(|one| {
+        let name = one.upstream.clone();
+        let (_, state) = convert::failover_state(one, now);
+        if state.term > MAX_TERM {
+            return Err(invalid(format!("failover.{name}.term: not one that any control plane hands out")));
+        }
+        let (primary, backup) = (store_health(state.primary), store_health(state.backup));
+        Ok((name, FailoverState { message: text(state.message), primary, backup, ..state }))
+    });
+    Ok(Message::Failover(states.collect::<Result<_, _>>()?))
+}
+
+fn observations(seen: wire::Observations) -> Result<Message, Status> {
+    names("observations", seen.upstreams.iter().map(|one| one.upstream.as_str()))?;
+    let health = |one| store_health(convert::store_health(one));
+    let one = |one: wire::Observation| (one.upstream, health(one.primary), health(one.backup));
+    let self_suspect = seen.self_suspect;
+    Ok(Message::Observations { self_suspect, seen: seen.upstreams.into_iter().map(one).collect() })
+}
+
+fn store_health(health: StoreHealth) -> StoreHealth {
+    StoreHealth { error: text(health.error), ..health }
+}
+
+/// The names of upstreams, each of them once, not too many.
+fn names<'a>(field: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Status> {
+    let mut known = BTreeSet::new();
+    for name in names {
+        if name.is_empty() || name.len() > MAX_TEXT || known.len() >= MAX_UPSTREAMS {
+            return Err(invalid(format!(
+                "{field}.upstreams: at most {MAX_UPSTREAMS}, and a name has 1 to {MAX_TEXT} bytes"
+            )));
+        }
+        if !known.insert(name) {
+            return Err(invalid(format!("{field}.upstreams: `{name}` is there twice")));
+        }
+    }
+    Ok(())
 }
 
 /// A report of counters, and whose it is.
@@ -315,6 +367,33 @@ mod tests {
 
     #[test]
     fn a_message_of_a_newer_contract_is_passed_over() {
-        assert!(message(wire::SyncRequest { msg: None }).is_none());
+        assert!(message(wire::SyncRequest { msg: None }, SystemTime::UNIX_EPOCH).is_none());
+    }
+
+    fn said(msg: wire::sync_request::Msg) -> Message {
+        message(wire::SyncRequest { msg: Some(msg) }, SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_stores_is_bounded() {
+        use wire::sync_request::Msg;
+        let state = |name: &str, term| wire::FailoverState {
+            upstream: name.to_owned(),
+            term,
+            message: "é".repeat(5000),
+            ..Default::default()
+        };
+        let report = |upstreams| said(Msg::Failover(wire::FailoverReport { upstreams }));
+        let Message::Failover(states) = report(vec![state("a", MAX_TERM), state("b", 0)]) else {
+            panic!("it is in order")
+        };
+        assert_eq!(states[0].1.message.chars().count(), MAX_TEXT);
+        for upstreams in [vec![state("a", u64::MAX)], vec![state("a", 1); 2], vec![state("", 1)]] {
+            assert!(matches!(report(upstreams), Message::Violation(_)));
+        }
+        let seen = |name: &str| wire::Observation { upstream: name.to_owned(), ..Default::default() };
+        let upstreams = vec![seen("a"), seen("a")];
+        let twice = wire::Observations { upstreams, ..Default::default() };
+        assert!(matches!(said(Msg::Observations(twice)), Message::Violation(_)));
     }
 }

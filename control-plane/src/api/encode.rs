@@ -7,6 +7,7 @@ use crate::{
         Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Rejection,
         ResourceKind, STATS, SyncState, Welcome,
     },
+    health::{FailoverStatus, Mode, NodeFailover, Stage},
     stats::{Rates, Reachability, Sample},
     status::{self, ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, UpstreamState},
     store::RevisionHeader,
@@ -17,6 +18,7 @@ use o1_proto::{
     wire,
 };
 use prost::Message as _;
+use std::time::SystemTime;
 
 /// A message to a node.
 pub(super) fn response(out: Out) -> wire::SyncResponse {
@@ -29,11 +31,14 @@ pub(super) fn response(out: Out) -> wire::SyncResponse {
             target: target.as_ref().map(version),
             control_plane_version: o1_process::VERSION.to_owned(),
         }),
-        Out::HeartbeatAck { seq, target, at } => Msg::HeartbeatAck(wire::HeartbeatAck {
+        Out::HeartbeatAck { seq, target, at, decisions } => Msg::HeartbeatAck(wire::HeartbeatAck {
             seq,
             target: target.as_ref().map(version),
             server_time: Some(from_system_time(at)),
-            decisions: wire::DecisionState::Unspecified.into(),
+            decisions: convert::from_decision_state(decisions),
+        }),
+        Out::Directives(directives) => Msg::Directives(wire::DirectiveSet {
+            directives: directives.iter().map(convert::from_directive).collect(),
         }),
         Out::SealKeys(keys) => Msg::SealKeys(wire::SealKeys {
             keys: keys
@@ -118,7 +123,7 @@ pub(super) fn fleet(status: FleetStatus) -> wire::FleetStatus {
         as_of: Some(from_system_time(status.as_of)),
         control_plane: Some(control_plane(status.control_plane)),
         nodes: Some(counts(status.nodes)),
-        upstreams: status.upstreams.into_iter().map(upstream).collect(),
+        upstreams: status.upstreams.into_iter().map(|one| upstream(one, status.as_of)).collect(),
     }
 }
 
@@ -138,8 +143,8 @@ fn control_plane(status: ControlPlane) -> wire::ControlPlaneStatus {
             problems: source.problems.iter().map(problem).collect(),
             refused_at: source.refused_at.map(from_system_time),
         }),
-        decisions: wire::DecisionState::Unspecified.into(),
-        decisions_because: String::new(),
+        decisions: convert::from_decision_state(status.decisions),
+        decisions_because: status.decisions_because,
     }
 }
 
@@ -150,7 +155,7 @@ fn counts(counts: NodeCounts) -> wire::NodeCounts {
 }
 
 /// A row about an upstream.
-pub(super) fn upstream(status: status::UpstreamStatus) -> wire::UpstreamStatus {
+pub(super) fn upstream(status: status::UpstreamStatus, as_of: SystemTime) -> wire::UpstreamStatus {
     let state = match status.state {
         UpstreamState::Unknown => wire::UpstreamState::Unknown,
         UpstreamState::Healthy => wire::UpstreamState::Healthy,
@@ -166,8 +171,10 @@ pub(super) fn upstream(status: status::UpstreamStatus) -> wire::UpstreamStatus {
         bytes_in: status.totals.bytes_in,
         bytes_out: status.totals.bytes_out,
     };
+    let name = status.name;
     wire::UpstreamStatus {
-        name: status.name,
+        failover: status.failover.map(|one| failover(&name, one, as_of)),
+        name,
         state: state.into(),
         nodes_reachable: status.nodes_reachable,
         nodes_unreachable: status.nodes_unreachable,
@@ -184,7 +191,60 @@ pub(super) fn upstream(status: status::UpstreamStatus) -> wire::UpstreamStatus {
         cache: counts::cache_status(&status.cache),
         endpoints: status.endpoints.into_iter().map(counts::endpoint_status).collect(),
         batches: Some(counts::batch_totals(status.batches)),
-        failover: None,
+    }
+}
+
+/// Which store of an upstream serves.
+pub(super) fn failover(name: &str, status: FailoverStatus, as_of: SystemTime) -> wire::FailoverStatus {
+    let decision = match status.decision {
+        Stage::Healthy => wire::FailoverDecision::Healthy,
+        Stage::Suspect => wire::FailoverDecision::Suspect,
+        Stage::FailingOver => wire::FailoverDecision::FailingOver,
+        Stage::FailedOver => wire::FailoverDecision::FailedOver,
+        Stage::SyncingBack => wire::FailoverDecision::SyncingBack,
+        Stage::Blocked => wire::FailoverDecision::Blocked,
+    };
+    let mode = match status.mode {
+        Mode::Auto => wire::UpstreamMode::Auto,
+        Mode::PinPrimary => wire::UpstreamMode::PinPrimary,
+        Mode::PinBackup => wire::UpstreamMode::PinBackup,
+    };
+    let node = |one: NodeFailover| wire::NodeFailover {
+        node_id: one.node_id,
+        connected: one.connected,
+        state: Some(convert::from_failover_state(name, &one.state, as_of)),
+        heard_at: Some(from_system_time(one.heard_at)),
+    };
+    wire::FailoverStatus {
+        decision: decision.into(),
+        desired: status.desired.map(convert::from_store).unwrap_or_default(),
+        term: status.term,
+        mode: mode.into(),
+        mode_until: status.mode_until.map(from_system_time),
+        nodes_on_primary: status.nodes_on_primary,
+        nodes_on_backup: status.nodes_on_backup,
+        nodes_provisional: status.nodes_provisional,
+        nodes_lagging: status.nodes_lagging,
+        observers: status.observers,
+        observers_unhealthy: status.observers_unhealthy,
+        observers_healthy: status.observers_healthy,
+        primary: convert::from_verdict(status.primary),
+        backup: convert::from_verdict(status.backup),
+        primary_breaker: convert::from_breaker(status.primary_breaker),
+        since: status.since.map(from_system_time),
+        hold_until: status.hold_until.map(from_system_time),
+        healthy_since: status.healthy_since.map(from_system_time),
+        stable: Some(from_duration(status.stable)),
+        last_reason: status.last_reason.map(convert::from_decision_reason).unwrap_or_default(),
+        because: status.because,
+        journal_pending: status.journal_pending,
+        stats: Some(wire::FailoverStats {
+            // Of a sum there is none.
+            primary_circuit_breaker_state: wire::BreakerState::Unspecified.into(),
+            ..convert::from_failover_stats(&status.stats, as_of)
+        }),
+        nodes: status.nodes.into_iter().map(node).collect(),
+        backup_kind: status.backup_kind.to_owned(),
     }
 }
 

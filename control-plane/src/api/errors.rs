@@ -2,6 +2,7 @@
 
 use crate::{
     fleet::{AskError, HelloError, Lost},
+    health::OrderError,
     stats::ReportError,
     store::StoreError,
 };
@@ -78,6 +79,42 @@ pub fn unknown_upstream(name: &str, known: &BTreeSet<String>) -> Status {
         None => format!("there are: {}", known.join(", ")),
     };
     Status::not_found(format!("no upstream is named `{name}`; {hint}"))
+}
+
+/// Orders that are not carried out.
+#[must_use]
+pub fn order(error: &OrderError, upstream: &str) -> Status {
+    match error {
+        OrderError::UnknownUpstream(known) => unknown_upstream(upstream, known),
+        OrderError::NoBackup => Status::failed_precondition(format!(
+            "`{upstream}` has no backup: give it one in the configuration, or `backup: snapshot`"
+        )),
+        OrderError::Term(term) => Status::aborted(format!(
+            "the term of `{upstream}` is {term} by now: look at what was decided since, and order again"
+        )),
+        OrderError::Unusable(what) => {
+            Status::failed_precondition(format!("{what}: order it with force if it shall serve all the same"))
+        }
+        OrderError::Pinned(store) => Status::failed_precondition(format!(
+            "`{upstream}` is pinned to the {}: end that first",
+            store.word()
+        )),
+        OrderError::OtherRequest(words) => {
+            invalid(format!("request_id: it was another order before ({words}): choose a new one"))
+        }
+        OrderError::TooMany => Status::resource_exhausted(
+            "as many orders with a request id were given today as can be remembered: order without one",
+        ),
+    }
+}
+
+/// Orders that were given and are not on disk in time.
+#[must_use]
+pub fn unsettled() -> Status {
+    Status::unavailable(
+        "the order could not be stored yet and no node has heard of it: the control plane goes on trying; ask \
+         again with the same request_id",
+    )
 }
 
 /// Answers that end before their end.

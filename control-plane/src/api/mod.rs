@@ -1,5 +1,5 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
-//! [`answers`] of nodes, [`errors`] between failures and status codes, [`paging`] for lists.
+//! [`answers`] of nodes, [`orders`] about failovers, [`errors`] between failures and status codes, [`paging`] for lists.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
@@ -13,6 +13,7 @@ mod encode;
 pub mod errors;
 mod inspect;
 mod node;
+mod orders;
 mod paging;
 mod status;
 

@@ -154,7 +154,7 @@ impl Open {
                 self.hub.answer(self.stream, id, answer.encode_to_vec(), last);
                 continue;
             }
-            let Some(message) = decode::message(request) else { continue };
+            let Some(message) = decode::message(request, Now::read().wall) else { continue };
             let last = matches!(message, fleet::Message::Goodbye { .. });
             self.hub.message(self.stream, message, Now::read());
             if last {

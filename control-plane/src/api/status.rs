@@ -108,13 +108,14 @@ impl StatusService for Statuses {
         let request = request.into_inner();
         let size = paging::size(request.page_size)?;
         let after = paging::key("upstream", &request.page_token)?;
-        let all = self.board.fleet(Now::read()).upstreams;
+        let fleet = self.board.fleet(Now::read());
+        let (all, as_of) = (fleet.upstreams, fleet.as_of);
         let total_size = i32::try_from(all.len()).unwrap_or(i32::MAX);
         let mut upstreams: Vec<_> = all
             .into_iter()
             .filter(|upstream| after.is_none_or(|after| upstream.name.as_str() > after))
             .take(size + 1)
-            .map(encode::upstream)
+            .map(|upstream| encode::upstream(upstream, as_of))
             .collect();
         let next_page_token = match (paging::cut(&mut upstreams, size), upstreams.last()) {
             (true, Some(last)) => paging::token("upstream", &last.name),

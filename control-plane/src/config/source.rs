@@ -372,6 +372,14 @@ mod tests {
         fn replace_seal_keys(&self, keys: Vec<SealKey>) -> Reply<'_, ()> {
             self.store.replace_seal_keys(keys)
         }
+
+        fn failover_decisions(&self) -> Reply<'_, crate::health::Kept> {
+            self.store.failover_decisions()
+        }
+
+        fn keep_decisions(&self, change: crate::health::Kept) -> Reply<'_, ()> {
+            self.store.keep_decisions(change)
+        }
     }
 
     fn revision(source: &Source) -> Option<u64> {

@@ -2,12 +2,13 @@
 //! moments, and the hands that carry out what the registry decides.
 
 use super::{
-    Event, Hello, HelloError, Lost, Message, Node, NodeRecord, NodeState, NodeUid, Out, Outbox, Outcome,
-    Parts, Question, Records, Registry, SealKey, StreamId, queries::Queries,
+    Decided, DecisionLog, Event, Hello, HelloError, Lost, Message, Node, NodeRecord, NodeState, NodeUid, Out,
+    Outbox, Outcome, Parts, Question, Records, Registry, SealKey, StreamId, queries::Queries,
 };
 use crate::{
     clock::Now,
     config::Revision,
+    health::{Decision, Decisions, Kept, Moment, Presence, Record},
     stats::{Ledger, Report, ReportError},
 };
 use std::{
@@ -17,7 +18,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,16 +29,19 @@ const TICK: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Hub {
     fleet: Mutex<Fleet>,
+    began: Instant,
     records: Records,
+    decisions: DecisionLog,
     /// Counts what a watcher of the fleet would want to see.
     changes: watch::Sender<u64>,
     generation_floor: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fleet {
     registry: Registry,
     ledger: Ledger,
+    decisions: Decisions,
     outboxes: HashMap<StreamId, Outbox>,
     queries: Queries,
 }
@@ -88,16 +92,71 @@ impl Fleet {
             outbox.put(out);
         }
     }
+
+    /// Takes what a node says of its upstreams out of a message. True: it is news to those who watch.
+    fn listen(&mut self, stream: StreamId, message: &mut Message, now: Moment) -> bool {
+        let Some(uid) = self.registry.uid(stream) else { return false };
+        let key = *uid.as_bytes();
+        match message {
+            Message::Failover(states) => self.decisions.report(key, std::mem::take(states), now),
+            Message::Observations { self_suspect, seen } => {
+                self.decisions.observe(key, *self_suspect, std::mem::take(seen), now)
+            }
+            _ => false,
+        }
+    }
+
+    /// The decisions hear where a node is.
+    fn place(&mut self, uid: NodeUid, now: Now, moment: Moment) -> bool {
+        let Some(node) = self.registry.node(uid) else { return false };
+        let presence = match (node.state(now.instant), &node.session) {
+            (NodeState::Left, _) => Presence::Left,
+            (_, None) => Presence::Away,
+            (NodeState::Draining, _) => Presence::Draining,
+            _ => Presence::Connected,
+        };
+        self.decisions.place(*uid.as_bytes(), &node.identity.node_id, presence, moment)
+    }
+
+    /// Tells a node which stores should serve, if anything was ever decided.
+    fn direct(&mut self, uid: NodeUid, now: Moment) {
+        let directives = self.decisions.directives();
+        let session = self.registry.node(uid).and_then(|node| node.session.as_ref());
+        if let Some(stream) = session.map(|session| session.id)
+            && !directives.is_empty()
+        {
+            self.send(stream, Out::Directives(directives));
+            self.decisions.sent(uid.as_bytes(), now);
+        }
+    }
 }
 
 impl Hub {
     /// A fleet of the nodes that an earlier process knew.
     #[must_use]
     pub fn new(known: Vec<NodeRecord>, now: Now) -> Self {
-        let fleet = Fleet { registry: Registry::remembering(known, now.instant), ..Fleet::default() };
+        Self::deciding(known, Kept::default(), false, now)
+    }
+
+    /// The same, with what was decided about failovers; in `shadow` nothing more is ordered but by hand.
+    #[must_use]
+    pub fn deciding(known: Vec<NodeRecord>, kept: Kept, shadow: bool, now: Now) -> Self {
+        let there = known.iter().filter(|record| !record.away);
+        let awaited =
+            there.map(|record| (*record.identity.uid.as_bytes(), record.identity.node_id.clone())).collect();
+        let start = Moment { uptime: Duration::ZERO, wall: now.wall };
+        let fleet = Fleet {
+            registry: Registry::remembering(known, now.instant),
+            ledger: Ledger::default(),
+            decisions: Decisions::new(kept, awaited, shadow, start),
+            outboxes: HashMap::new(),
+            queries: Queries::default(),
+        };
         Self {
             fleet: Mutex::new(fleet),
+            began: now.instant,
             records: Records::default(),
+            decisions: DecisionLog::default(),
             changes: watch::Sender::new(0),
             generation_floor: watch::Sender::new(0),
         }
@@ -108,10 +167,13 @@ impl Hub {
     /// # Errors
     /// Why the node was not welcomed; the stream is not part of the fleet.
     pub fn hello(&self, hello: Hello, outbox: &Outbox, now: Now) -> Result<StreamId, HelloError> {
-        let mut fleet = self.lock();
+        let (mut fleet, moment) = (self.lock(), self.moment(now));
+        let (uid, label) = (hello.identity.uid, hello.identity.node_id.clone());
         let (outcome, opened) = fleet.registry.hello(hello, now);
         if let Ok(stream) = opened {
             fleet.outboxes.insert(stream, outbox.clone());
+            fleet.decisions.connected(*uid.as_bytes(), &label, moment);
+            fleet.direct(uid, moment);
         }
         let floor = fleet.registry.generation_floor();
         self.carry_out(fleet, outcome);
@@ -120,18 +182,33 @@ impl Hub {
     }
 
     /// A message arrives.
-    pub fn message(&self, stream: StreamId, message: Message, now: Now) {
-        let mut fleet = self.lock();
-        let outcome = fleet.registry.message(stream, message, now);
+    pub fn message(&self, stream: StreamId, mut message: Message, now: Now) {
+        let (mut fleet, moment) = (self.lock(), self.moment(now));
+        let uid = fleet.registry.uid(stream);
+        let news = fleet.listen(stream, &mut message, moment);
+        let applied = matches!(message, Message::Ack { .. });
+        let mut outcome = fleet.registry.message(stream, message, now);
+        outcome.changed |= news;
+        if let Some(uid) = uid {
+            outcome.changed |= fleet.place(uid, now, moment);
+            if applied {
+                fleet.direct(uid, moment);
+            }
+        }
         self.carry_out(fleet, outcome);
     }
 
     /// A stream is over, however it ended.
     pub fn closed(&self, stream: StreamId) {
+        let now = Now::read();
         let mut fleet = self.lock();
         fleet.outboxes.remove(&stream);
         fleet.queries.closed(stream);
+        let uid = fleet.registry.uid(stream);
         let outcome = fleet.registry.closed(stream);
+        if let Some(uid) = uid {
+            fleet.place(uid, now, self.moment(now));
+        }
         self.carry_out(fleet, outcome);
     }
 
@@ -142,6 +219,8 @@ impl Hub {
             fleet
                 .ledger
                 .keep_only(|name| target.fleet.upstreams.iter().any(|upstream| upstream.name == name));
+            fleet.decisions.configure(&target.fleet, self.moment(now));
+            self.decisions.put(fleet.decisions.take_change());
         }
         let outcome = fleet.registry.set_target(target, now);
         self.carry_out(fleet, outcome);
@@ -266,6 +345,57 @@ impl Hub {
         look(&fleet.registry, &fleet.ledger)
     }
 
+    /// Looks at the fleet and at what is decided about failovers, under the same rule.
+    pub fn look_at_all<T>(
+        &self,
+        now: Now,
+        look: impl FnOnce(&Registry, &Ledger, &Decisions, Moment) -> T,
+    ) -> T {
+        let fleet = self.lock();
+        look(&fleet.registry, &fleet.ledger, &fleet.decisions, self.moment(now))
+    }
+
+    /// Somebody orders something about failovers. It is true once [`DecisionLog::settled`] returns.
+    pub fn order<T>(&self, now: Now, order: impl FnOnce(&mut Decisions, Moment) -> T) -> T {
+        let mut fleet = self.lock();
+        let answer = order(&mut fleet.decisions, self.moment(now));
+        let state = fleet.decisions.state();
+        fleet.registry.set_decisions(state);
+        self.decisions.put(fleet.decisions.take_change());
+        drop(fleet);
+        self.bump();
+        answer
+    }
+
+    /// These decisions are on disk: nodes may hear of them.
+    pub(super) fn decisions_kept(&self, records: &[Record], now: Now) {
+        let (mut fleet, moment) = (self.lock(), self.moment(now));
+        if fleet.decisions.kept(records, moment) {
+            let uids: Vec<NodeUid> = fleet.registry.remembered().map(|node| node.identity.uid).collect();
+            for uid in uids {
+                fleet.direct(uid, moment);
+            }
+        }
+        drop(fleet);
+        self.bump();
+    }
+
+    /// What was decided about failovers and waits for the store.
+    #[must_use]
+    pub fn decision_log(&self) -> &DecisionLog {
+        &self.decisions
+    }
+
+    /// What was decided about failovers and waits for its place in the log of events.
+    #[must_use]
+    pub fn decided(&self) -> &Decided {
+        self.decisions.decided()
+    }
+
+    fn moment(&self, now: Now) -> Moment {
+        Moment { uptime: now.instant.saturating_duration_since(self.began), wall: now.wall }
+    }
+
     /// Counts changes that a watcher of the fleet would want to see.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -298,13 +428,31 @@ impl Hub {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => break,
             }
-            let mut fleet = self.lock();
-            let outcome = fleet.registry.tick(Now::read());
-            self.carry_out(fleet, outcome);
+            self.tick(Now::read());
         }
         let mut fleet = self.lock();
         let outcome = fleet.registry.stop();
         self.carry_out(fleet, outcome);
+    }
+
+    pub(super) fn tick(&self, now: Now) {
+        let (mut fleet, moment) = (self.lock(), self.moment(now));
+        let mut outcome = fleet.registry.tick(now);
+        let uids: Vec<NodeUid> = fleet.registry.remembered().map(|node| node.identity.uid).collect();
+        for uid in uids {
+            outcome.changed |= fleet.place(uid, now, moment);
+        }
+        let Fleet { registry, decisions, .. } = &mut *fleet;
+        decisions.keep_only(|key| registry.node(NodeUid::from_bytes(*key)).is_some());
+        let (decided, changed) = decisions.tick(moment);
+        outcome.changed |= changed;
+        registry.set_decisions(decisions.state());
+        self.decisions.put(decisions.take_change());
+        for key in decisions.due(moment) {
+            fleet.direct(NodeUid::from_bytes(key), moment);
+        }
+        self.carry_out(fleet, outcome);
+        decided.iter().for_each(log);
     }
 
     fn carry_out(&self, mut fleet: MutexGuard<'_, Fleet>, outcome: Outcome) {
@@ -327,5 +475,23 @@ impl Hub {
 
     fn lock(&self) -> MutexGuard<'_, Fleet> {
         self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes one line into the log.
+fn log(decision: &Decision) {
+    let Decision { upstream, term, target, id, reason, because, shadow, .. } = decision;
+    let (target, reason) = (target.word(), reason.word());
+    if *shadow {
+        tracing::warn!(
+            upstream,
+            term,
+            target,
+            reason,
+            because,
+            "would have been ordered, but this is a shadow"
+        );
+    } else {
+        tracing::warn!(upstream, term, target, reason, because, decision_id = id, "a store was ordered");
     }
 }

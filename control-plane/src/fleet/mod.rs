@@ -3,11 +3,13 @@
 //! [`Registry`] and [`Node`] decide (pure: they are told the time and answer with an [`Outcome`]); [`Hub`] holds
 //! the lock, carries outcomes to the streams, the log and the store; [`Outbox`] is what waits for one stream.
 //! [`Asked`] is a question that only a node can answer.
+//! What is decided about failovers waits in the [`DecisionLog`] until it is on disk.
 //! [`Rotation`] makes the keys that nodes seal tokens with, on a [`Schedule`].
 //!
 //! Whether a node is in sync is derived from what the node says it runs and from nothing else. This module must
 //! never wait for a node, and must never send one version twice on one stream.
 
+mod decision_log;
 mod hub;
 mod identity;
 mod node;
@@ -19,6 +21,7 @@ mod registry;
 mod rotation;
 mod seal_keys;
 
+pub use decision_log::{Decided, DecisionLog};
 pub use hub::{AskError, Asked, Hub};
 pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceName};
 pub use node::{Node, NodeState, Refusal, SyncState};

@@ -79,6 +79,8 @@ pub struct Node {
     pub(super) session: Option<Session>,
     pub(super) draining: bool,
     pub(super) heard: Option<Instant>,
+    /// Its lease was over, and it has not been heard since.
+    pub(super) lapsed: bool,
     /// An earlier process knew it, and it has until then to say that it is still there.
     awaited_until: Option<Instant>,
     pub(super) left: Option<Instant>,
@@ -120,6 +122,7 @@ impl Node {
             session: None,
             draining: false,
             heard: None,
+            lapsed: false,
             awaited_until: None,
             left: None,
             duplicate_until: None,
@@ -136,6 +139,7 @@ impl Node {
             applied: record.applied,
             refused: record.refused,
             last_heard: Some(record.last_heard),
+            lapsed: record.away,
             ..Self::new(record.identity)
         }
     }
@@ -147,6 +151,7 @@ impl Node {
             applied: self.applied.clone(),
             refused: self.refused.clone(),
             last_heard: self.last_heard.unwrap_or(SystemTime::UNIX_EPOCH),
+            away: self.lapsed,
         }
     }
 
@@ -231,6 +236,7 @@ impl Node {
     /// It said something.
     pub(super) fn hear(&mut self, now: Now) {
         self.heard = Some(now.instant);
+        self.lapsed = false;
         self.last_heard = Some(now.wall);
     }
 

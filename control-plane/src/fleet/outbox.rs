@@ -4,6 +4,7 @@
 
 use super::{Question, SealKey};
 use crate::config::{Revision, Version};
+use o1_proto::model::{DecisionState, Directive};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,6 +25,8 @@ pub enum Out {
         target: Option<Version>,
         /// When this was written.
         at: SystemTime,
+        /// Whether failovers are decided on.
+        decisions: DecisionState,
     },
     /// The keys for tokens, the one that seals first.
     SealKeys(Arc<[SealKey]>),
@@ -34,6 +37,8 @@ pub enum Out {
         /// The configuration.
         revision: Arc<Revision>,
     },
+    /// Which store of each upstream should serve.
+    Directives(Arc<[Directive]>),
     /// A question, or its end.
     Query {
         /// Names it on this stream.
@@ -96,6 +101,7 @@ struct Slots {
     heartbeat_ack: Option<Out>,
     seal_keys: Option<Out>,
     config: Option<Out>,
+    directives: Option<Out>,
     queries: VecDeque<(u64, Question)>,
     goodbye: Option<Out>,
     closed: bool,
@@ -120,6 +126,7 @@ impl Outbox {
             Out::HeartbeatAck { .. } => &mut slots.heartbeat_ack,
             Out::SealKeys(_) => &mut slots.seal_keys,
             Out::Config { .. } => &mut slots.config,
+            Out::Directives(_) => &mut slots.directives,
             Out::Query { id, question } => {
                 // One that was never sent need not be cancelled.
                 let waiting = slots.queries.len();
@@ -136,6 +143,7 @@ impl Outbox {
                 slots.heartbeat_ack = None;
                 slots.seal_keys = None;
                 slots.config = None;
+                slots.directives = None;
                 slots.queries.clear();
                 &mut slots.goodbye
             }
@@ -168,8 +176,9 @@ impl Outbox {
             return Some(None);
         }
         // Keys before the configuration: whom a node serves, it serves with keys that others have.
-        let Slots { welcome, heartbeat_ack, seal_keys, config, queries, goodbye, .. } = &mut *slots;
-        let next = [welcome, heartbeat_ack, seal_keys, config].into_iter().find_map(Option::take);
+        let Slots { welcome, heartbeat_ack, seal_keys, config, directives, queries, goodbye, .. } =
+            &mut *slots;
+        let next = [welcome, heartbeat_ack, seal_keys, config, directives].into_iter().find_map(Option::take);
         let query = || queries.pop_front().map(|(id, question)| Out::Query { id, question });
         let next = next.or_else(query).or_else(|| goodbye.take());
         slots.closed = matches!(next, Some(Out::Goodbye(_)));
@@ -187,7 +196,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     fn ack(seq: u64) -> Out {
-        Out::HeartbeatAck { seq, target: None, at: UNIX_EPOCH }
+        Out::HeartbeatAck { seq, target: None, at: UNIX_EPOCH, decisions: DecisionState::default() }
     }
 
     fn goodbye(reason: GoodbyeReason) -> Out {
@@ -202,6 +211,7 @@ mod tests {
                 Out::HeartbeatAck { seq, .. } => format!("ack {seq}"),
                 Out::SealKeys(keys) => format!("keys {}", keys.len()),
                 Out::Config { nonce, .. } => format!("config {nonce}"),
+                Out::Directives(set) => format!("directives {}", set.len()),
                 Out::Query { id, question } => format!("{question:?} {id}"),
                 Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
             });

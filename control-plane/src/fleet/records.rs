@@ -25,6 +25,9 @@ pub struct NodeRecord {
     pub refused: Option<Refusal>,
     /// When it was last heard, as far as this record knows: heartbeats do not write records.
     pub last_heard: SystemTime,
+    /// Its lease was over: a later process need not wait for it.
+    #[serde(default)]
+    pub away: bool,
 }
 
 /// The records that wait to be written. `None`: to be forgotten.
@@ -114,5 +117,6 @@ pub(crate) fn sample_record(node_id: &str, uid: u8) -> NodeRecord {
             }],
         }),
         last_heard: at,
+        away: false,
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     clock::Now,
     config::{Revision, Version},
 };
+use o1_proto::model::{DecisionState, FailoverState, StoreHealth};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -62,6 +63,15 @@ pub enum Message {
         /// Every reason.
         rejections: Vec<Rejection>,
     },
+    /// Where it stands with each upstream that has a backup.
+    Failover(Vec<(String, FailoverState)>),
+    /// What it sees of the stores of each upstream that has a backup: the primary, then the backup.
+    Observations {
+        /// Its own network is the likelier fault.
+        self_suspect: bool,
+        /// By upstream.
+        seen: Vec<(String, StoreHealth, StoreHealth)>,
+    },
     /// It ends the stream.
     Goodbye {
         /// For good: the process stops.
@@ -96,6 +106,8 @@ pub struct Registry {
     /// The one that seals first. Empty: there are none yet.
     seal_keys: Arc<[SealKey]>,
     generation: u64,
+    /// Whether failovers are decided on; nodes hear of it.
+    decisions: DecisionState,
     stopping: bool,
 }
 
@@ -109,6 +121,7 @@ impl Default for Registry {
             target: None,
             seal_keys: Arc::default(),
             generation: 0,
+            decisions: DecisionState::default(),
             stopping: false,
         }
     }
@@ -130,6 +143,17 @@ impl Registry {
     /// Every node that is remembered, also those of which this process can say nothing yet.
     pub fn remembered(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
+    }
+
+    /// The node whose stream this is, as long as it is open.
+    #[must_use]
+    pub fn uid(&self, stream: StreamId) -> Option<NodeUid> {
+        self.streams.get(&stream).copied()
+    }
+
+    /// Nodes hear with the next heartbeat whether failovers are decided on.
+    pub fn set_decisions(&mut self, state: DecisionState) {
+        self.decisions = state;
     }
 
     /// The node of this uid.
@@ -203,7 +227,7 @@ impl Registry {
     /// A message arrives. One of a stream that is over says nothing any more.
     pub fn message(&mut self, stream: StreamId, message: Message, now: Now) -> Outcome {
         let mut out = Outcome::default();
-        let target = self.target.clone();
+        let (target, decisions) = (self.target.clone(), self.decisions);
         let Some((uid, node)) = self.on(stream) else { return out };
         node.hear(now);
         match message {
@@ -215,7 +239,7 @@ impl Registry {
                     out.remember(node);
                 }
                 let target = target.as_ref().map(|target| target.version.clone());
-                out.sends.push((stream, Out::HeartbeatAck { seq, target, at: now.wall }));
+                out.sends.push((stream, Out::HeartbeatAck { seq, target, at: now.wall, decisions }));
             }
             Message::Ack { nonce, applied, apply_time } => {
                 answered(node, nonce, &mut out);
@@ -235,6 +259,8 @@ impl Registry {
                 }
                 out.remember(node);
             }
+            // The hub has passed them on.
+            Message::Failover(_) | Message::Observations { .. } => {}
             Message::Goodbye { shutdown, message } => {
                 part(node, shutdown, message, now, &mut out);
                 self.streams.remove(&stream);
@@ -307,6 +333,7 @@ impl Registry {
             }
             if lapsing {
                 out.event(node, What::Unreachable);
+                node.lapsed = true;
                 out.remember(node);
             }
             if (overdue || lapsed)

@@ -136,6 +136,7 @@ fn words(outcome: &Outcome) -> Vec<String> {
         let what = match out {
             Out::Welcome(_) => "welcome".to_owned(),
             Out::HeartbeatAck { .. } => "ack".to_owned(),
+            Out::Directives(set) => format!("directives {}", set.len()),
             Out::SealKeys(keys) => format!("keys {}", keys.len()),
             Out::Config { nonce, revision } => format!("config {nonce} r{}", revision.version.revision),
             Out::Query { id, .. } => format!("query {id}"),

@@ -44,7 +44,7 @@ impl Board {
     #[must_use]
     pub fn fleet(&self, now: Now) -> FleetStatus {
         let source = self.source();
-        self.hub.look(|registry, ledger| FleetStatus {
+        self.hub.look_at_all(now, |registry, ledger, decisions, moment| FleetStatus {
             as_of: now.wall,
             control_plane: ControlPlane {
                 version: o1_process::VERSION,
@@ -55,9 +55,14 @@ impl Board {
                     accepted_at: target.accepted_at,
                 }),
                 source,
+                decisions: decisions.state(),
+                decisions_because: decisions.because().to_owned(),
             },
             nodes: counts(registry, now),
-            upstreams: upstreams(registry, ledger, now),
+            upstreams: upstreams(registry, ledger, now)
+                .into_iter()
+                .map(|row| UpstreamStatus { failover: decisions.status(&row.name, moment), ..row })
+                .collect(),
         })
     }
 

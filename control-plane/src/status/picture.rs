@@ -4,9 +4,13 @@ use super::time::{rfc3339, rfc3339_opt, seconds_opt};
 use crate::{
     config::Version,
     fleet::{Identity, NodeState, Rejection, SyncState},
+    health::FailoverStatus,
     stats::{BatchCounters, CacheCounters, Counters, EndpointCounters, Rates, Sample},
 };
-use o1_proto::{model::Tier, problem::Problem};
+use o1_proto::{
+    model::{DecisionReason, DecisionState, Store, Tier},
+    problem::Problem,
+};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 use std::time::{Duration, SystemTime};
 
@@ -38,6 +42,11 @@ pub struct ControlPlane {
     pub target: Option<ConfigTarget>,
     /// The file that the configuration comes from.
     pub source: Source,
+    /// Whether failovers are decided on.
+    #[serde(serialize_with = "decision_state")]
+    pub decisions: DecisionState,
+    /// Why not; empty: they are.
+    pub decisions_because: String,
 }
 
 /// What nodes should run.
@@ -130,6 +139,9 @@ pub struct UpstreamStatus {
     pub endpoints: Vec<EndpointStatus>,
     /// What was sent for many callers at once.
     pub batches: BatchCounters,
+    /// Which store serves; `None`: it has no backup.
+    #[serde(serialize_with = "failover")]
+    pub failover: Option<FailoverStatus>,
 }
 
 /// One tier of the cache for one upstream over all nodes.
@@ -227,6 +239,69 @@ pub struct NodeStatus {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it like this")]
 fn word<S: Serializer>(tier: &Tier, serializer: S) -> Result<S::Ok, S::Error> {
     tier.word().serialize(serializer)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it like this")]
+fn decision_state<S: Serializer>(state: &DecisionState, serializer: S) -> Result<S::Ok, S::Error> {
+    state.word().serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn failover<S: Serializer>(status: &Option<FailoverStatus>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        decision: &'static str,
+        desired: Option<&'static str>,
+        term: u64,
+        mode: &'static str,
+        #[serde(serialize_with = "rfc3339_opt")]
+        mode_until: Option<SystemTime>,
+        primary: &'static str,
+        backup: &'static str,
+        backup_kind: &'static str,
+        primary_breaker: &'static str,
+        nodes_on_primary: u32,
+        nodes_on_backup: u32,
+        nodes_provisional: u32,
+        nodes_lagging: u32,
+        observers: u32,
+        observers_unhealthy: u32,
+        observers_healthy: u32,
+        #[serde(serialize_with = "rfc3339_opt")]
+        since: Option<SystemTime>,
+        #[serde(serialize_with = "rfc3339_opt")]
+        hold_until: Option<SystemTime>,
+        #[serde(serialize_with = "rfc3339_opt")]
+        healthy_since: Option<SystemTime>,
+        last_reason: Option<&'static str>,
+        because: &'a str,
+        journal_pending: u64,
+    }
+    let row = status.as_ref().map(|one| Row {
+        decision: one.decision.word(),
+        desired: one.desired.map(Store::word),
+        term: one.term,
+        mode: one.mode.word(),
+        mode_until: one.mode_until,
+        primary: one.primary.word(),
+        backup: one.backup.word(),
+        backup_kind: one.backup_kind,
+        primary_breaker: one.primary_breaker.word(),
+        nodes_on_primary: one.nodes_on_primary,
+        nodes_on_backup: one.nodes_on_backup,
+        nodes_provisional: one.nodes_provisional,
+        nodes_lagging: one.nodes_lagging,
+        observers: one.observers,
+        observers_unhealthy: one.observers_unhealthy,
+        observers_healthy: one.observers_healthy,
+        since: one.since,
+        hold_until: one.hold_until,
+        healthy_since: one.healthy_since,
+        last_reason: one.last_reason.map(DecisionReason::word),
+        because: &one.because,
+        journal_pending: one.journal_pending,
+    });
+    row.serialize(serializer)
 }
 
 fn problems<S: Serializer>(problems: &[Problem], serializer: S) -> Result<S::Ok, S::Error> {

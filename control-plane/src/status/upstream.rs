@@ -14,7 +14,7 @@ const MAX_ERRORS: usize = 10;
 /// Characters of a command that are shown.
 const MAX_COMMAND: usize = 120;
 
-/// A row: `said` is what connected nodes say of the upstream, and there are `nodes` of them, some of which may not
+/// A row, but for what is decided about its stores: `said` is what connected nodes say of the upstream, and there are `nodes` of them, some of which may not
 /// have said anything yet.
 #[must_use]
 pub fn row(
@@ -59,6 +59,7 @@ pub fn row(
         cache: Tier::ALL.map(|one| tier(one, said, totals)).to_vec(),
         endpoints: endpoints(said, &totals.endpoints),
         batches: totals.batches,
+        failover: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What outlives the process: every accepted configuration, the nodes that were ever seen, and the keys that
-//! nodes seal tokens with.
+//! What outlives the process: every accepted configuration, the nodes that were ever seen, the keys that nodes seal
+//! tokens with, and what was decided about failovers.
 //!
 //! [`Store`] is the agreement, the behaviour suite beside it is what it means, and every implementation must
 //! pass all of it. Once a method has returned, a power failure does not take back what it did.
@@ -7,6 +7,7 @@
 //! This module must never decide anything: it keeps what it is told and hands it back.
 
 mod error;
+mod failover;
 pub mod sqlite;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use sqlite::Sqlite;
 use crate::{
     config::Version,
     fleet::{NodeRecord, NodeUid, SealKey},
+    health::Kept,
 };
 use futures_util::future::BoxFuture;
 use std::time::SystemTime;
@@ -53,6 +55,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Keeps these keys and no others.
     fn replace_seal_keys(&self, keys: Vec<SealKey>) -> Reply<'_, ()>;
+
+    /// What was decided about failovers, and what operators ordered.
+    fn failover_decisions(&self) -> Reply<'_, Kept>;
+
+    /// Adds to that, and replaces decisions on the same upstream and answers to the same request: all of it or
+    /// nothing. Answers to requests of more than a day before may be dropped.
+    fn keep_decisions(&self, change: Kept) -> Reply<'_, ()>;
 }
 
 /// A configuration that was accepted and is about to get its number.

@@ -2,10 +2,11 @@
 //!
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
-use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision};
+use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, failover};
 use crate::{
     config::{Digest, Version},
     fleet::{NodeRecord, NodeUid, SealKey},
+    health::Kept,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use std::{
@@ -51,6 +52,7 @@ const MIGRATIONS: &[&str] = &[
         seals_from_ms   INTEGER NOT NULL
     ) STRICT;
 ",
+    failover::SCHEMA,
 ];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -227,6 +229,14 @@ impl Store for Sqlite {
             transaction.commit()
         })
     }
+
+    fn failover_decisions(&self) -> Reply<'_, Kept> {
+        self.ask("read the failover decisions", failover::read)
+    }
+
+    fn keep_decisions(&self, change: Kept) -> Reply<'_, ()> {
+        self.ask("store a failover decision", move |connection| failover::write(connection, &change))
+    }
 }
 
 /// The file holds the keys of sessions. SQLite gives the files beside it the same mode.
@@ -299,12 +309,12 @@ fn conversion(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
 }
 
-fn to_ms(time: SystemTime) -> i64 {
+pub(super) fn to_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn from_ms(ms: i64) -> SystemTime {
+pub(super) fn from_ms(ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms.max(0).cast_unsigned())
 }
 

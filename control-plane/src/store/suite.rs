@@ -5,7 +5,9 @@ use super::{NewRevision, Store};
 use crate::{
     config::Digest,
     fleet::{NodeRecord, NodeUid, SealKey, sample_record},
+    health::{Answer, Kept, Maintenance, Mode, Ordered, REQUEST_LIFE, Record},
 };
+use o1_proto::model::{self, DecisionReason};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Runs the suite: `$open` is a function of a directory that returns a store.
@@ -21,6 +23,8 @@ macro_rules! behaves_like_a_store {
             nodes_are_remembered_replaced_and_forgotten
             documents_come_back_byte_for_byte
             sealing_keys_are_replaced_as_a_whole_and_keep_their_order
+            decisions_are_kept_with_everything_that_belongs_to_them
+            answers_to_orders_are_dropped_after_a_day
         );
     };
     ($open:expr; $($name:ident)*) => {$(
@@ -141,4 +145,68 @@ pub(crate) async fn sealing_keys_are_replaced_as_a_whole_and_keep_their_order<S:
     store.replace_seal_keys(vec![b.clone(), c.clone()]).await.unwrap();
     drop(store);
     assert_eq!(open().seal_keys().await.unwrap(), [b, c]);
+}
+
+fn decision(upstream: &str, term: u64) -> Record {
+    let at = |second: u64| UNIX_EPOCH + Duration::from_millis(1_700_000_000_123 + 1000 * second);
+    Record {
+        upstream: upstream.to_owned(),
+        term,
+        target: Some(model::Store::Backup),
+        mode: Mode::PinBackup,
+        mode_until: Some(at(9)),
+        decision_id: "00000000deadbeef".to_owned(),
+        reason: DecisionReason::AdoptLocal,
+        because: "n1 did, \"by itself\"".to_owned(),
+        since: Some(at(1)),
+        issued_at: Some(at(2)),
+        accept_dead_letters: true,
+        failovers: vec![at(0), at(1)],
+    }
+}
+
+fn answer(request_id: &str, seconds: u64) -> Answer {
+    Answer {
+        request_id: request_id.to_owned(),
+        order: "order weather backup".to_owned(),
+        at: UNIX_EPOCH + REQUEST_LIFE + Duration::from_secs(seconds),
+        ordered: Ordered {
+            term: 7,
+            decision_id: "00000000deadbeef".to_owned(),
+            nodes: 3,
+            journal_pending: 2,
+            warnings: vec!["one".to_owned(), "two".to_owned()],
+            no_op: true,
+        },
+    }
+}
+
+pub(crate) async fn decisions_are_kept_with_everything_that_belongs_to_them<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    assert_eq!(store.failover_decisions().await.unwrap(), Kept::default());
+    let blank = Record { upstream: "files".to_owned(), term: u64::MAX >> 1, ..Record::default() };
+    let first = Kept {
+        records: vec![decision("weather", 1), blank.clone()],
+        maintenance: Some(Maintenance { on: true, until: None, reason: "works".to_owned() }),
+        answers: vec![answer("r1", 1)],
+    };
+    store.keep_decisions(first.clone()).await.unwrap();
+    store.keep_decisions(Kept::default()).await.unwrap();
+    let second = Kept { records: vec![decision("weather", 2)], maintenance: None, answers: Vec::new() };
+    store.keep_decisions(second).await.unwrap();
+    drop(store);
+    let expected = Kept { records: vec![blank, decision("weather", 2)], ..first };
+    assert_eq!(open().failover_decisions().await.unwrap(), expected);
+}
+
+pub(crate) async fn answers_to_orders_are_dropped_after_a_day<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    let keep = |answer| Kept { answers: vec![answer], ..Kept::default() };
+    for (id, second) in [("old", 0), ("young", 1)] {
+        store.keep_decisions(keep(answer(id, second))).await.unwrap();
+    }
+    store.keep_decisions(keep(answer("new", REQUEST_LIFE.as_secs()))).await.unwrap();
+    let kept: Vec<_> =
+        store.failover_decisions().await.unwrap().answers.into_iter().map(|one| one.request_id).collect();
+    assert_eq!(kept, ["new", "young"]);
 }

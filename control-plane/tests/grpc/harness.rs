@@ -175,6 +175,7 @@ pub fn args(dir: &Path) -> Args {
         log_format: LogFormat::Text,
         insecure_listen: false,
         key_rotation: 24 * 3600,
+        shadow: false,
     }
 }
 

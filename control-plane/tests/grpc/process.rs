@@ -98,6 +98,32 @@ async fn sigterm_ends_it_in_order_even_with_a_connection_that_hangs() {
 }
 
 #[tokio::test]
+async fn a_decision_that_was_kept_and_not_sent_survives_kill_minus_nine() {
+    use crate::failing_over::{backed, backup, directive, ready, sees};
+    use o1_proto::wire::{Store, Verdict, admin_service_client::AdminServiceClient};
+    let dir = directory(&backed());
+    let (mut program, listen) = Program::serving(dir.path()).await;
+    // Nobody is there to be told.
+    let mut client = AdminServiceClient::new(channel(listen).await);
+    let ordered = client.order_store(backup()).await.unwrap().into_inner();
+    program.child.kill().unwrap();
+    program.ended().await;
+    let (mut program, listen) = Program::serving(dir.path()).await;
+    let mut node = ready(listen, 1).await;
+    let found = directive(&mut node).await;
+    assert_eq!((found.term, found.target()), (1, Store::Backup));
+    assert_eq!(found.decision_id, ordered.decision_id);
+    // Nor does the next process use the term for anything else.
+    program.child.kill().unwrap();
+    program.ended().await;
+    let (_program, listen) = Program::serving(dir.path()).await;
+    let mut node = ready(listen, 1).await;
+    sees(&node, Verdict::Healthy, Verdict::Healthy).await;
+    let again = directive(&mut node).await;
+    assert_eq!(again, found);
+}
+
+#[tokio::test]
 async fn what_was_accepted_survives_kill_minus_nine() {
     let dir = directory(&document(3101));
     let (mut program, listen) = Program::serving(dir.path()).await;

@@ -1,0 +1,196 @@
+//! What operators order about failovers: checked, carried out, and answered once it is on disk.
+
+use super::{encode, errors};
+use crate::{
+    clock::Now,
+    fleet::Hub,
+    health::{Maintenance, Mode, ModeOrder, Order},
+};
+use o1_proto::{
+    convert,
+    wire::{
+        OrderStoreRequest, OrderStoreResponse, SetMaintenanceRequest, SetMaintenanceResponse,
+        SetUpstreamModeRequest, SetUpstreamModeResponse, UpstreamMode,
+    },
+};
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status};
+
+/// How long an order may take to get to the disk.
+const SETTLE: Duration = Duration::from_secs(10);
+/// Characters of a reason or a request id.
+const MAX_TEXT: usize = 1000;
+
+/// A store should serve.
+pub(super) async fn store(
+    hub: &Hub,
+    request: Request<OrderStoreRequest>,
+) -> Result<Response<OrderStoreResponse>, Status> {
+    let peer = peer(&request);
+    let asked = request.into_inner();
+    let order = Order {
+        target: convert::store(asked.target)
+            .ok_or_else(|| errors::invalid("target: say STORE_PRIMARY or STORE_BACKUP"))?,
+        reason: reason(asked.reason)?,
+        request_id: request_id(asked.request_id)?,
+        upstream: asked.upstream,
+        if_term: asked.if_term,
+        force: asked.force,
+        dry_run: asked.dry_run,
+    };
+    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.order(&order, moment)))?;
+    let Order { upstream, target, force, dry_run, reason, request_id, .. } = &order;
+    let target = target.word();
+    match answer {
+        Ok((ordered, decision)) => {
+            let (term, decision_id, no_op) = (ordered.term, &ordered.decision_id, ordered.no_op);
+            let anew = decision.is_some();
+            tracing::warn!(
+                peer,
+                upstream,
+                target,
+                force,
+                dry_run,
+                reason,
+                request_id,
+                term,
+                decision_id,
+                no_op,
+                anew,
+                "somebody ordered a store"
+            );
+            settled(hub, *dry_run).await?;
+            Ok(Response::new(OrderStoreResponse {
+                term: ordered.term,
+                decision_id: ordered.decision_id,
+                nodes: ordered.nodes,
+                journal_pending: ordered.journal_pending,
+                warnings: ordered.warnings,
+                no_op: ordered.no_op,
+            }))
+        }
+        Err(error) => {
+            let status = errors::order(&error, upstream);
+            let why = status.message();
+            tracing::warn!(peer, upstream, target, force, reason, why, "somebody ordered a store in vain");
+            Err(status)
+        }
+    }
+}
+
+/// An upstream is pinned, or no longer.
+pub(super) async fn mode(
+    hub: &Hub,
+    request: Request<SetUpstreamModeRequest>,
+) -> Result<Response<SetUpstreamModeResponse>, Status> {
+    let peer = peer(&request);
+    let asked = request.into_inner();
+    let mode = match UpstreamMode::try_from(asked.mode) {
+        Ok(UpstreamMode::Auto) => Mode::Auto,
+        Ok(UpstreamMode::PinPrimary) => Mode::PinPrimary,
+        Ok(UpstreamMode::PinBackup) => Mode::PinBackup,
+        Ok(UpstreamMode::Unspecified) | Err(_) => {
+            return Err(errors::invalid("mode: say AUTO, PIN_PRIMARY or PIN_BACKUP"));
+        }
+    };
+    let order = ModeOrder {
+        upstream: asked.upstream,
+        mode,
+        expires_in: expiry(asked.expires_in.as_ref())?,
+        reason: reason(asked.reason)?,
+        request_id: request_id(asked.request_id)?,
+    };
+    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.set_mode(&order, moment)))?;
+    let ModeOrder { upstream, expires_in, reason, request_id, .. } = &order;
+    let (mode, expires_in) = (mode.word(), expires_in.map(tracing::field::debug));
+    if let Err(error) = answer {
+        let status = errors::order(&error, upstream);
+        tracing::warn!(peer, upstream, mode, reason, why = status.message(), "somebody set a mode in vain");
+        return Err(status);
+    }
+    tracing::warn!(
+        peer,
+        upstream,
+        mode,
+        expires_in,
+        reason,
+        request_id,
+        "somebody set the mode of an upstream"
+    );
+    settled(hub, false).await?;
+    let now = Now::read();
+    let status = hub.look_at_all(now, |_, _, decisions, moment| decisions.status(upstream, moment));
+    let failover = status.map(|status| encode::failover(upstream, status, now.wall));
+    Ok(Response::new(SetUpstreamModeResponse { failover }))
+}
+
+/// Nothing is decided by itself, or it is again.
+pub(super) async fn maintenance(
+    hub: &Hub,
+    request: Request<SetMaintenanceRequest>,
+) -> Result<Response<SetMaintenanceResponse>, Status> {
+    let peer = peer(&request);
+    let asked = request.into_inner();
+    let (reason, request_id) = (reason(asked.reason)?, request_id(asked.request_id)?);
+    let (enabled, expires_in) = (asked.enabled, expiry(asked.expires_in.as_ref())?);
+    let answer = given(hub, |now| {
+        let until = expires_in.and_then(|expires| now.wall.checked_add(expires));
+        let maintenance = Maintenance { on: enabled, until, reason: reason.clone() };
+        hub.order(now, |decisions, moment| {
+            decisions.set_maintenance(maintenance, &request_id, moment).map(|()| decisions.state())
+        })
+    })?;
+    let state = answer.map_err(|error| errors::order(&error, ""))?;
+    let expires_in = expires_in.map(tracing::field::debug);
+    tracing::warn!(peer, enabled, expires_in, reason, request_id, "somebody set maintenance");
+    settled(hub, false).await?;
+    Ok(Response::new(SetMaintenanceResponse { decisions: convert::from_decision_state(state) }))
+}
+
+/// Carries an order out, unless the store is so far behind that it could not be kept.
+fn given<T>(hub: &Hub, order: impl FnOnce(Now) -> T) -> Result<T, Status> {
+    if hub.decision_log().is_full() {
+        return Err(errors::unsettled());
+    }
+    Ok(order(Now::read()))
+}
+
+async fn settled(hub: &Hub, dry_run: bool) -> Result<(), Status> {
+    if dry_run {
+        return Ok(());
+    }
+    timeout(SETTLE, hub.decision_log().settled()).await.map_err(|_| errors::unsettled())
+}
+
+/// Who asks, for the log.
+fn peer<T>(request: &Request<T>) -> String {
+    request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+}
+
+fn reason(text: String) -> Result<String, Status> {
+    let text = bounded("reason", text)?;
+    if text.trim().is_empty() {
+        return Err(errors::invalid("reason: say why, for those who read the log"));
+    }
+    Ok(text)
+}
+
+fn request_id(text: String) -> Result<String, Status> {
+    bounded("request_id", text)
+}
+
+fn bounded(field: &str, text: String) -> Result<String, Status> {
+    if text.chars().count() > MAX_TEXT {
+        return Err(errors::invalid(format!("{field}: at most {MAX_TEXT} characters")));
+    }
+    Ok(text)
+}
+
+fn expiry(wire: Option<&prost_types::Duration>) -> Result<Option<Duration>, Status> {
+    let Some(wire) = wire else { return Ok(None) };
+    match convert::duration(Some(wire)) {
+        Some(expires) if !expires.is_zero() => Ok(Some(expires)),
+        _ => Err(errors::invalid("expires_in: longer than nothing, or absent for ever")),
+    }
+}
