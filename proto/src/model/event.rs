@@ -367,4 +367,6 @@ kinds! {
     ProvisionalEnded "provisional_ended";
     /// The control plane decided.
     Decided "decided";
+    /// The node had no room: `entries` older events are gone.
+    EventsLost "events_lost";
 }
