@@ -2,11 +2,15 @@
 //!
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
+mod events;
+
 use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision};
 use crate::{
     config::{Digest, Version},
+    events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
     fleet::{NodeRecord, NodeUid, SealKey},
 };
+use o1_proto::model::{Event, FailoverStats};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use std::{
     fs::{OpenOptions, Permissions},
@@ -17,7 +21,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -25,6 +29,8 @@ use tokio::{
 const QUEUE: usize = 256;
 /// How long a question may take, its wait included.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Statements that stay prepared.
+const STATEMENTS: usize = 64;
 
 /// Each step takes the schema from its index to the next number; `user_version` counts the steps taken.
 const MIGRATIONS: &[&str] = &[
@@ -51,6 +57,7 @@ const MIGRATIONS: &[&str] = &[
         seals_from_ms   INTEGER NOT NULL
     ) STRICT;
 ",
+    events::SCHEMA,
 ];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -59,6 +66,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug)]
 pub struct Sqlite {
     jobs: mpsc::Sender<Job>,
+    newest_event: watch::Sender<u64>,
 }
 
 impl Sqlite {
@@ -68,6 +76,7 @@ impl Sqlite {
     /// It cannot be opened, is damaged, or was written by a newer build.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = connect(path)?;
+        let newest = events::kept(&connection).map_err(|error| open_error(path, error))?.newest;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         thread::Builder::new()
             .name("o1-store".to_owned())
@@ -78,7 +87,7 @@ impl Sqlite {
                 }
             })
             .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, newest_event: watch::Sender::new(newest) })
     }
 
     fn ask<T: Send + 'static>(
@@ -227,6 +236,57 @@ impl Store for Sqlite {
             transaction.commit()
         })
     }
+
+    fn append_events(&self, append: Append) -> Reply<'_, Appended> {
+        let grown = self.newest_event.clone();
+        self.ask("store events", move |connection| {
+            let (appended, newest) = events::append(connection, &append)?;
+            // Here and not by the asker, who may be gone by now.
+            grow(&grown, newest);
+            Ok(appended)
+        })
+    }
+
+    fn append_own_event(&self, event: Event, now: SystemTime) -> Reply<'_, u64> {
+        let grown = self.newest_event.clone();
+        self.ask("store an event", move |connection| {
+            let position = events::append_own(connection, event, now)?;
+            grow(&grown, position);
+            Ok(position)
+        })
+    }
+
+    fn event_cursor(&self, node: NodeUid) -> Reply<'_, Option<Cursor>> {
+        self.ask("find the newest event of a node", move |connection| {
+            events::cursor(connection, node.as_bytes())
+        })
+    }
+
+    fn events(&self, query: EventQuery) -> Reply<'_, EventPage> {
+        self.ask("read events", move |connection| events::page(connection, &query))
+    }
+
+    fn event_range(&self) -> Reply<'_, Kept> {
+        self.ask("find the oldest event", |connection| events::kept(connection))
+    }
+
+    fn newest_event(&self) -> watch::Receiver<u64> {
+        self.newest_event.subscribe()
+    }
+
+    fn prune_events(&self, keep: usize, older_than: SystemTime) -> Reply<'_, usize> {
+        self.ask("remove old events", move |connection| events::prune(connection, keep, older_than))
+    }
+
+    fn event_account(&self, node: NodeUid, upstream: String) -> Reply<'_, FailoverStats> {
+        self.ask("read the account of an upstream", move |connection| {
+            events::account(connection, node.as_bytes(), &upstream)
+        })
+    }
+}
+
+fn grow(newest: &watch::Sender<u64>, position: u64) {
+    newest.send_if_modified(|known| std::mem::replace(known, position.max(*known)) < position);
 }
 
 /// The file holds the keys of sessions. SQLite gives the files beside it the same mode.
@@ -249,6 +309,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     if check != "ok" {
         return Err(StoreError::Corrupt { path: path.to_owned(), what: check });
     }
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(&mut connection, path)?;
     Ok(connection)
 }
