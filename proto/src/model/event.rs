@@ -292,7 +292,7 @@ pub struct Event {
     pub reason: String,
     /// What it took: a backup sync, a sync-back, or, of `Restored`, the whole failover.
     pub duration: Option<Duration>,
-    /// Entries replayed, waiting, or client sessions told.
+    /// Entries replayed, waiting, client sessions told, or events lost.
     pub entries: u64,
     /// Of the snapshot file.
     pub bytes: u64,
@@ -367,6 +367,6 @@ kinds! {
     ProvisionalEnded "provisional_ended";
     /// The control plane decided.
     Decided "decided";
-    /// The node had no room: `entries` older events are gone.
+    /// The oldest events were dropped because too many waited; has the `seq` of the last of them.
     EventsLost "events_lost";
 }
