@@ -7,6 +7,7 @@ use crate::{
     args::Args,
     clock::Now,
     config::{Published, Source},
+    events::Log,
     fleet::{Hub, Rotation},
     status::Board,
     store::{Sqlite, Store, StoreError},
@@ -54,6 +55,8 @@ impl App {
         let rotation = Rotation::start(store.clone(), hub.clone(), every).await?;
 
         let stop = tasks.stopping();
+        let events = Log::new(store.clone());
+        tasks.spawn("events", OnExit::Shutdown, events.clone().run(stop.clone()));
         let routes = admin::routes(board.clone(), readiness.clone());
         tasks.spawn("admin", OnExit::Shutdown, routes.serve(http, tasks.clone()));
         tasks.spawn("config", OnExit::Shutdown, source.run(stop.clone()));
@@ -73,7 +76,7 @@ impl App {
         tasks.spawn("decisions", OnExit::Shutdown, async move {
             decisions.decision_log().write_to(&*desk, &decisions, decided).await;
         });
-        let context = Context { hub, board, store, path: args.config.clone(), tasks: tasks.clone() };
+        let context = Context { hub, board, store, events, path: args.config.clone(), tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {
             if let Err(error) = api::serve(grpc, context).await {
                 tracing::error!(%error, "the gRPC server failed");

@@ -1,5 +1,6 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
-//! [`answers`] of nodes, [`orders`] about failovers, [`errors`] between failures and status codes, [`paging`] for lists.
+//! [`answers`] of nodes, [`orders`] about failovers, [`mod@events`] of nodes and for readers, [`errors`] between failures
+//! and status codes, [`paging`] for lists.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
@@ -11,13 +12,14 @@ mod counts;
 mod decode;
 mod encode;
 pub mod errors;
+mod events;
 mod inspect;
 mod node;
 mod orders;
 mod paging;
 mod status;
 
-use crate::{fleet::Hub, status::Board, store::Store};
+use crate::{events::Log, fleet::Hub, status::Board, store::Store};
 use admin::Admin;
 use config::Config;
 use inspect::Inspect;
@@ -50,6 +52,8 @@ pub struct Context {
     pub board: Board,
     /// The history.
     pub store: Arc<dyn Store>,
+    /// What happened.
+    pub events: Log,
     /// The file, as given; the name of documents without one.
     pub path: PathBuf,
     /// Runs the readers of streams.
@@ -79,10 +83,10 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     let admin = AdminServiceServer::new(Admin::new(context.hub.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.tasks))
+    let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.events.clone(), context.tasks))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let statuses = StatusServiceServer::new(Statuses::new(context.board, stop.clone()))
+    let statuses = StatusServiceServer::new(Statuses::new(context.board, context.events, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let config = ConfigServiceServer::new(Config::new(context.store, context.path))

@@ -1,9 +1,10 @@
 //! `NodeService`: the streams of the nodes. A task reads what a node says; what it is sent waits in its outbox,
 //! and the reader never waits for that.
 
-use super::{decode, encode, errors};
+use super::{decode, encode, errors, events};
 use crate::{
     clock::Now,
+    events::Log,
     fleet::{self, HelloError, Hub, Out, Outbox, StreamId},
 };
 use futures_util::{Stream, stream};
@@ -24,12 +25,13 @@ const HELLO: Duration = Duration::from_secs(5);
 /// See the module.
 pub struct Nodes {
     hub: Arc<Hub>,
+    events: Log,
     tasks: Tasks,
 }
 
 impl Nodes {
-    pub(super) fn new(hub: Arc<Hub>, tasks: Tasks) -> Self {
-        Self { hub, tasks }
+    pub(super) fn new(hub: Arc<Hub>, events: Log, tasks: Tasks) -> Self {
+        Self { hub, events, tasks }
     }
 }
 
@@ -64,9 +66,11 @@ impl NodeService for Nodes {
 
     async fn append_events(
         &self,
-        _: Request<Streaming<AppendEventsRequest>>,
+        request: Request<Streaming<AppendEventsRequest>>,
     ) -> Result<Response<Self::AppendEventsStream>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let (log, stop) = (self.events.clone(), self.tasks.stopping());
+        let answers = events::append(&self.hub, log, stop, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn report_stats(

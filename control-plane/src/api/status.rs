@@ -1,7 +1,7 @@
 //! `StatusService`: the picture of the fleet, once or again and again.
 
-use super::{encode, errors, paging};
-use crate::{clock::Now, fleet::NodeUid, status::Board};
+use super::{encode, errors, events, paging};
+use crate::{clock::Now, events::Log, fleet::NodeUid, status::Board};
 use futures_util::{Stream, stream};
 use o1_proto::{
     convert,
@@ -29,12 +29,13 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// See the module.
 pub struct Statuses {
     board: Board,
+    events: Log,
     stop: CancellationToken,
 }
 
 impl Statuses {
-    pub(super) fn new(board: Board, stop: CancellationToken) -> Self {
-        Self { board, stop }
+    pub(super) fn new(board: Board, events: Log, stop: CancellationToken) -> Self {
+        Self { board, events, stop }
     }
 }
 
@@ -67,16 +68,17 @@ impl StatusService for Statuses {
 
     async fn watch_events(
         &self,
-        _: Request<WatchEventsRequest>,
+        request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        let (log, stop) = (self.events.clone(), self.stop.clone());
+        Ok(Response::new(Box::pin(events::watch(log, stop, request.into_inner()).await?)))
     }
 
     async fn list_events(
         &self,
-        _: Request<ListEventsRequest>,
+        request: Request<ListEventsRequest>,
     ) -> Result<Response<ListEventsResponse>, Status> {
-        Err(Status::unimplemented("not in this build"))
+        Ok(Response::new(events::list(&self.events, request.into_inner()).await?))
     }
 
     async fn list_nodes(

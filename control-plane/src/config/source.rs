@@ -317,9 +317,11 @@ fn not_stored(file: &str, error: &StoreError) -> Problem {
 mod tests {
     use super::*;
     use crate::{
+        events,
         fleet::{NodeRecord, NodeUid, SealKey},
         store::{Reply, RevisionHeader, Sqlite},
     };
+    use o1_proto::model::{Event, FailoverStats};
     use std::{
         io,
         sync::atomic::{AtomicBool, Ordering},
@@ -379,6 +381,38 @@ mod tests {
 
         fn keep_decisions(&self, change: crate::health::Kept) -> Reply<'_, ()> {
             self.store.keep_decisions(change)
+        }
+
+        fn append_events(&self, append: events::Append) -> Reply<'_, events::Appended> {
+            self.store.append_events(append)
+        }
+
+        fn append_own_event(&self, event: Event, now: SystemTime) -> Reply<'_, u64> {
+            self.store.append_own_event(event, now)
+        }
+
+        fn event_cursor(&self, node: NodeUid) -> Reply<'_, Option<events::Cursor>> {
+            self.store.event_cursor(node)
+        }
+
+        fn events(&self, query: events::EventQuery) -> Reply<'_, events::EventPage> {
+            self.store.events(query)
+        }
+
+        fn event_range(&self) -> Reply<'_, events::Kept> {
+            self.store.event_range()
+        }
+
+        fn newest_event(&self) -> watch::Receiver<u64> {
+            self.store.newest_event()
+        }
+
+        fn prune_events(&self, keep: usize, older_than: SystemTime) -> Reply<'_, usize> {
+            self.store.prune_events(keep, older_than)
+        }
+
+        fn event_account(&self, node: NodeUid, upstream: String) -> Reply<'_, FailoverStats> {
+            self.store.event_account(node, upstream)
         }
     }
 

@@ -82,6 +82,7 @@ impl Record {
             issued_at: self.issued_at,
             because: self.because.clone(),
             accept_dead_letters: self.accept_dead_letters,
+            pinned: self.mode != Mode::Auto,
         })
     }
 }

@@ -1,5 +1,5 @@
 //! What outlives the process: every accepted configuration, the nodes that were ever seen, the keys that nodes seal
-//! tokens with, and what was decided about failovers.
+//! tokens with, what was decided about failovers, and what happened.
 //!
 //! [`Store`] is the agreement, the behaviour suite beside it is what it means, and every implementation must
 //! pass all of it. Once a method has returned, a power failure does not take back what it did.
@@ -18,11 +18,14 @@ pub use sqlite::Sqlite;
 
 use crate::{
     config::Version,
+    events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
     fleet::{NodeRecord, NodeUid, SealKey},
-    health::Kept,
+    health,
 };
 use futures_util::future::BoxFuture;
+use o1_proto::model::{Event, FailoverStats};
 use std::time::SystemTime;
+use tokio::sync::watch;
 
 /// What a store answers.
 pub type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -57,11 +60,38 @@ pub trait Store: Send + Sync + 'static {
     fn replace_seal_keys(&self, keys: Vec<SealKey>) -> Reply<'_, ()>;
 
     /// What was decided about failovers, and what operators ordered.
-    fn failover_decisions(&self) -> Reply<'_, Kept>;
+    fn failover_decisions(&self) -> Reply<'_, health::Kept>;
 
     /// Adds to that, and replaces decisions on the same upstream and answers to the same request: all of it or
     /// nothing. Answers to requests of more than a day before may be dropped.
-    fn keep_decisions(&self, change: Kept) -> Reply<'_, ()>;
+    fn keep_decisions(&self, change: health::Kept) -> Reply<'_, ()>;
+
+    /// Adds the events that are not there yet: all of them, or none if one is missing before one of them. The first
+    /// events of a node that is not known may begin anywhere, those of an epoch at 1, and behind a gap only with
+    /// [`o1_proto::model::EventKind::EventsLost`].
+    fn append_events(&self, append: Append) -> Reply<'_, Appended>;
+
+    /// Adds an event of the control plane itself and gives it its number; its position.
+    fn append_own_event(&self, event: Event, now: SystemTime) -> Reply<'_, u64>;
+
+    /// The newest event that a node ever stored.
+    fn event_cursor(&self, node: NodeUid) -> Reply<'_, Option<Cursor>>;
+
+    /// A page of events.
+    fn events(&self, query: EventQuery) -> Reply<'_, EventPage>;
+
+    /// What there is at all.
+    fn event_range(&self) -> Reply<'_, Kept>;
+
+    /// The newest position, as it grows; never one that is not on the disk.
+    fn newest_event(&self) -> watch::Receiver<u64>;
+
+    /// Removes some of the events that are not among the `keep` newest or were stored before `older_than`, oldest
+    /// first, but no node's newest; how many. Zero: there is none left to remove.
+    fn prune_events(&self, keep: usize, older_than: SystemTime) -> Reply<'_, usize>;
+
+    /// The fold of every event of the upstream that was ever stored for the node.
+    fn event_account(&self, node: NodeUid, upstream: String) -> Reply<'_, FailoverStats>;
 }
 
 /// A configuration that was accepted and is about to get its number.

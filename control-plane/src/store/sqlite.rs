@@ -2,12 +2,16 @@
 //!
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
+mod events;
+
 use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, failover};
 use crate::{
     config::{Digest, Version},
+    events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
     fleet::{NodeRecord, NodeUid, SealKey},
-    health::Kept,
+    health,
 };
+use o1_proto::model::{Event, FailoverStats};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use std::{
     fs::{OpenOptions, Permissions},
@@ -18,7 +22,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -26,6 +30,8 @@ use tokio::{
 const QUEUE: usize = 256;
 /// How long a question may take, its wait included.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Statements that stay prepared.
+const STATEMENTS: usize = 64;
 
 /// Each step takes the schema from its index to the next number; `user_version` counts the steps taken.
 const MIGRATIONS: &[&str] = &[
@@ -53,6 +59,7 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
 ",
     failover::SCHEMA,
+    events::SCHEMA,
 ];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -61,6 +68,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug)]
 pub struct Sqlite {
     jobs: mpsc::Sender<Job>,
+    newest_event: watch::Sender<u64>,
 }
 
 impl Sqlite {
@@ -70,6 +78,7 @@ impl Sqlite {
     /// It cannot be opened, is damaged, or was written by a newer build.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = connect(path)?;
+        let newest = events::kept(&connection).map_err(|error| open_error(path, error))?.newest;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         thread::Builder::new()
             .name("o1-store".to_owned())
@@ -80,7 +89,7 @@ impl Sqlite {
                 }
             })
             .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, newest_event: watch::Sender::new(newest) })
     }
 
     fn ask<T: Send + 'static>(
@@ -230,13 +239,64 @@ impl Store for Sqlite {
         })
     }
 
-    fn failover_decisions(&self) -> Reply<'_, Kept> {
+    fn failover_decisions(&self) -> Reply<'_, health::Kept> {
         self.ask("read the failover decisions", failover::read)
     }
 
-    fn keep_decisions(&self, change: Kept) -> Reply<'_, ()> {
+    fn keep_decisions(&self, change: health::Kept) -> Reply<'_, ()> {
         self.ask("store a failover decision", move |connection| failover::write(connection, &change))
     }
+
+    fn append_events(&self, append: Append) -> Reply<'_, Appended> {
+        let grown = self.newest_event.clone();
+        self.ask("store events", move |connection| {
+            let (appended, newest) = events::append(connection, &append)?;
+            // Here and not by the asker, who may be gone by now.
+            grow(&grown, newest);
+            Ok(appended)
+        })
+    }
+
+    fn append_own_event(&self, event: Event, now: SystemTime) -> Reply<'_, u64> {
+        let grown = self.newest_event.clone();
+        self.ask("store an event", move |connection| {
+            let position = events::append_own(connection, event, now)?;
+            grow(&grown, position);
+            Ok(position)
+        })
+    }
+
+    fn event_cursor(&self, node: NodeUid) -> Reply<'_, Option<Cursor>> {
+        self.ask("find the newest event of a node", move |connection| {
+            events::cursor(connection, node.as_bytes())
+        })
+    }
+
+    fn events(&self, query: EventQuery) -> Reply<'_, EventPage> {
+        self.ask("read events", move |connection| events::page(connection, &query))
+    }
+
+    fn event_range(&self) -> Reply<'_, Kept> {
+        self.ask("find the oldest event", |connection| events::kept(connection))
+    }
+
+    fn newest_event(&self) -> watch::Receiver<u64> {
+        self.newest_event.subscribe()
+    }
+
+    fn prune_events(&self, keep: usize, older_than: SystemTime) -> Reply<'_, usize> {
+        self.ask("remove old events", move |connection| events::prune(connection, keep, older_than))
+    }
+
+    fn event_account(&self, node: NodeUid, upstream: String) -> Reply<'_, FailoverStats> {
+        self.ask("read the account of an upstream", move |connection| {
+            events::account(connection, node.as_bytes(), &upstream)
+        })
+    }
+}
+
+fn grow(newest: &watch::Sender<u64>, position: u64) {
+    newest.send_if_modified(|known| std::mem::replace(known, position.max(*known)) < position);
 }
 
 /// The file holds the keys of sessions. SQLite gives the files beside it the same mode.
@@ -259,6 +319,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     if check != "ok" {
         return Err(StoreError::Corrupt { path: path.to_owned(), what: check });
     }
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(&mut connection, path)?;
     Ok(connection)
 }

@@ -1,6 +1,10 @@
 //! What it means to be a [`Store`]: every implementation runs all of these, over a directory of its own that
 //! it opens again and again.
 
+mod events;
+
+pub(crate) use events::*;
+
 use super::{NewRevision, Store};
 use crate::{
     config::Digest,
@@ -25,6 +29,19 @@ macro_rules! behaves_like_a_store {
             sealing_keys_are_replaced_as_a_whole_and_keep_their_order
             decisions_are_kept_with_everything_that_belongs_to_them
             answers_to_orders_are_dropped_after_a_day
+            events_get_positions_without_gaps_across_nodes_and_restarts
+            events_that_came_before_are_skipped
+            a_batch_with_a_gap_changes_nothing_and_names_what_is_due
+            a_hole_that_the_node_tells_of_is_accepted
+            an_epoch_begins_at_one_and_an_older_one_is_over
+            the_control_plane_numbers_its_own_events
+            events_are_read_in_both_directions_and_cut_where_asked
+            filters_choose_by_upstream_node_type_and_time
+            a_page_fits_into_memory
+            the_newest_position_is_told_and_survives
+            pruning_keeps_the_newest_the_young_and_the_last_of_each_node
+            an_account_is_the_fold_of_every_event_also_of_those_that_are_gone
+            an_account_is_the_same_however_the_events_were_cut
         );
     };
     ($open:expr; $($name:ident)*) => {$(

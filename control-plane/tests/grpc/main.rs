@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by ending")]
 
 mod config_file;
+mod events;
 mod failing_over;
 mod harness;
 mod inspecting;

@@ -99,7 +99,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     let link = {
         let _aside = aside.enter();
         snapshot::start(&context);
-        let (link, following) = control::start(control_options, node.clone())?;
+        let (link, following) = control::start(control_options, node.clone(), Arc::new(control::NoEvents))?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
         tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));
         let waiting = link.clone();

@@ -18,11 +18,12 @@ use crate::{
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_process::Readiness;
-use o1_proto::model::Fleet;
+use o1_proto::model::{DecisionState, Directive, FailoverState, Fleet, StoreHealth};
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
+use tokio::sync::watch;
 
 pub(super) struct Node {
     writer: current::Writer,
@@ -35,6 +36,7 @@ pub(super) struct Node {
     listen: SocketAddr,
     /// What was applied last. Locked while plans are compiled and swapped: one at a time.
     applied: Mutex<Option<(Version, Arc<Fleet>)>>,
+    failover_changed: watch::Sender<u64>,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
             readiness: context.readiness.clone(),
             keyring: context.keyring.clone(),
             applied: Mutex::default(),
+            failover_changed: watch::Sender::new(0),
             logs: context.logs.clone(),
         }
     }
@@ -174,6 +177,24 @@ impl control::Node for Node {
     fn seal_with(&self, keys: &[seal::Key]) {
         self.keyring.replace(keys);
     }
+
+    fn directed(&self, _: Vec<Directive>) {}
+
+    fn failover(&self) -> Vec<(String, FailoverState)> {
+        Vec::new()
+    }
+
+    fn observations(&self) -> (bool, Vec<(String, StoreHealth, StoreHealth)>) {
+        (false, Vec::new())
+    }
+
+    fn failover_changed(&self) -> watch::Receiver<u64> {
+        self.failover_changed.subscribe()
+    }
+
+    fn decisions(&self, _: DecisionState) {}
+
+    fn control_plane(&self, _: bool) {}
 }
 
 /// What a static token of this name gives.

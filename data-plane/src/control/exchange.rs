@@ -9,13 +9,15 @@ use super::{
     outbound::Outbound,
     queries::Queries,
     snapshot::{Applier, Outcome},
+    standing::Standing,
     stream::{self, Connected, Ended, Terms},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_proto::{
-    convert::from_system_time,
+    convert::{self, from_system_time},
+    model::DecisionState,
     wire::{
-        ConfigUpdate, Goodbye, GoodbyeReason, Heartbeat, SealKeys, SyncResponse, sync_request,
+        ConfigUpdate, DirectiveSet, Goodbye, GoodbyeReason, Heartbeat, SealKeys, SyncResponse, sync_request,
         sync_response::Msg,
     },
 };
@@ -47,6 +49,7 @@ pub(super) struct Exchange<'a> {
     /// The latest that came meanwhile.
     waiting_keys: Option<SealKeys>,
     queries: Queries,
+    standing: Standing,
     heartbeats: u64,
     /// When the last heartbeat was answered.
     heard: Instant,
@@ -73,6 +76,7 @@ impl<'a> Exchange<'a> {
             taking: None,
             waiting_keys: None,
             queries,
+            standing: Standing::new(node.as_ref(), Instant::now()),
             heartbeats: 0,
             heard: Instant::now(),
         }
@@ -92,6 +96,9 @@ impl<'a> Exchange<'a> {
                 (nonce, outcome) = settled(&mut self.applying) => self.answer(nonce, outcome),
                 () = settled(&mut self.taking) => self.go_on(),
                 () = self.queries.work() => {}
+                () = self.standing.due() => {
+                    self.standing.speak(self.node.as_ref(), &self.outbound, Instant::now());
+                }
                 _ = heartbeat.tick() => self.beat(),
                 () = draining.cancelled(), if !told => {
                     told = true;
@@ -114,14 +121,33 @@ impl<'a> Exchange<'a> {
             Msg::SealKeys(keys) if self.taking.is_some() => self.waiting_keys = Some(keys),
             Msg::SealKeys(keys) => self.take(keys),
             Msg::Query(query) => self.queries.take(query, self.node),
-            Msg::Directives(_) => {}
-            Msg::HeartbeatAck(_) => self.heard = Instant::now(),
+            Msg::Directives(directives) => self.directed(directives),
+            Msg::HeartbeatAck(ack) => {
+                self.heard = Instant::now();
+                // One that does not say, or says what this build does not know, is not one to wait for.
+                let decisions = convert::decision_state(ack.decisions);
+                self.node.decisions(decisions.unwrap_or(DecisionState::WarmingUp));
+            }
             Msg::Goodbye(goodbye) => return Some(Ended::Goodbye(stream::farewell(goodbye))),
             Msg::Welcome(_) => {
                 return Some(Ended::Lost("the control plane broke the protocol: a second welcome".into()));
             }
         }
         None
+    }
+
+    /// The answer is where the node stands; where it gets to, it says when it is there.
+    fn directed(&mut self, set: DirectiveSet) {
+        let directives = set.directives.into_iter().filter_map(|one| {
+            let (upstream, term) = (one.upstream.clone(), one.term);
+            let known = convert::directive(one);
+            if known.is_none() {
+                tracing::warn!(upstream, term, "a directive that this build does not know was left out");
+            }
+            known
+        });
+        self.node.directed(directives.collect());
+        self.standing.asked(Instant::now());
     }
 
     fn apply(&mut self, update: ConfigUpdate) {

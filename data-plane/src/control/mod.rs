@@ -3,14 +3,16 @@
 //! [`start`] gives the node the configuration it last applied, from its own disk, and then follows the control
 //! plane for as long as the process runs: [`stream`] connects and agrees on terms, [`exchange`] is one
 //! connection, [`snapshot`] turns an update into a running configuration, [`last_good`] keeps it on disk,
-//! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`queries`] answers
-//! what operators ask, [`link`] shows all that to operators.
+//! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`standing`] says where
+//! failovers stand, [`events`] sends what happened, [`queries`] answers what operators ask, [`link`] shows all that to
+//! operators.
 //!
 //! The control plane is never needed to serve: nothing here may stop, delay or fail a call, and nothing here
 //! knows another layer. The generated messages end here; the rest of the node sees [`Node`], [`Link`] and plain
 //! values.
 
 mod ack;
+mod events;
 mod exchange;
 mod identity;
 mod keys;
@@ -19,6 +21,7 @@ mod link;
 mod outbound;
 mod queries;
 mod snapshot;
+mod standing;
 mod stats;
 mod stream;
 
@@ -37,7 +40,10 @@ use identity::Identity;
 use keys::Keys;
 use last_good::LastGood;
 use o1_process::StateDir;
-use o1_proto::{model::Fleet, wire};
+use o1_proto::{
+    model::{DecisionState, Directive, Event, FailoverState, Fleet, StoreHealth},
+    wire,
+};
 use snapshot::Applier;
 use stats::Reporter;
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
@@ -86,6 +92,70 @@ pub trait Node: Send + Sync + 'static {
 
     /// Seals and opens tokens with these keys from now on; the first one seals.
     fn seal_with(&self, keys: &[seal::Key]);
+
+    /// What should be, of every upstream that the control plane speaks of. Comes again and again. Must not block.
+    fn directed(&self, directives: Vec<Directive>);
+
+    /// Where the node stands: every upstream that has a backup, or had one and still has a journal. Must not block.
+    fn failover(&self) -> Vec<(String, FailoverState)>;
+
+    /// What the node sees of every upstream that has a backup: name, primary, backup; and whether it suspects
+    /// its own network. Must not block.
+    fn observations(&self) -> (bool, Vec<(String, StoreHealth, StoreHealth)>);
+
+    /// Counts changes of [`Node::failover`], and of verdicts and breakers in [`Node::observations`].
+    fn failover_changed(&self) -> watch::Receiver<u64>;
+
+    /// Whether the control plane decides at present; comes with each answer to a heartbeat. Must not block.
+    fn decisions(&self, state: DecisionState);
+
+    /// The control plane was found, or lost. Must not block.
+    fn control_plane(&self, connected: bool);
+}
+
+/// A place in a node's events: epoch, and number within the epoch.
+pub type Position = (u64, u64);
+
+/// The events of this node, on its disk. No method may block.
+pub trait EventSource: Send + Sync + 'static {
+    /// The oldest that is still there.
+    fn oldest(&self) -> Option<Position>;
+
+    /// The newest.
+    fn newest(&self) -> Option<Position>;
+
+    /// At most `limit` durable events behind `after`, in order, each with its epoch.
+    fn after(&self, after: Position, limit: usize) -> Vec<(u64, Event)>;
+
+    /// The control plane has everything up to here on its disk: it need not be kept any more.
+    fn delivered(&self, through: Position);
+
+    /// Changes when there are events that were not there before.
+    fn changed(&self) -> watch::Receiver<u64>;
+}
+
+/// No events at all.
+#[derive(Debug)]
+pub struct NoEvents;
+
+impl EventSource for NoEvents {
+    fn oldest(&self) -> Option<Position> {
+        None
+    }
+
+    fn newest(&self) -> Option<Position> {
+        None
+    }
+
+    fn after(&self, _: Position, _: usize) -> Vec<(u64, Event)> {
+        Vec::new()
+    }
+
+    fn delivered(&self, _: Position) {}
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
 }
 
 /// The name of one configuration. Order is (generation, revision).
@@ -155,7 +225,11 @@ pub struct Options {
 /// # Errors
 /// The control plane's address is unusable, or the identity can be neither read nor made durable. A last
 /// configuration that cannot be used is no error: it is logged, and the control plane has another.
-pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Future<Output = ()> + Send)> {
+pub fn start(
+    options: Options,
+    node: Arc<dyn Node>,
+    events: Arc<dyn EventSource>,
+) -> io::Result<(Link, impl Future<Output = ()> + Send)> {
     if let Some(uri) = &options.control
         && (uri.scheme_str() != Some("http") || uri.authority().is_none())
     {
@@ -172,6 +246,8 @@ pub fn start(options: Options, node: Arc<dyn Node>) -> io::Result<(Link, impl Fu
     let control = Control {
         me: identity.describe(&options),
         reporter: Reporter::default(),
+        sender: events::Sender::default(),
+        events,
         uri: options.control,
         draining: options.draining,
         stopping: options.stopping,
@@ -192,6 +268,8 @@ struct Control {
     applier: Arc<Applier>,
     keys: Arc<Keys>,
     reporter: Reporter,
+    sender: events::Sender,
+    events: Arc<dyn EventSource>,
     link: watch::Sender<LinkStatus>,
 }
 
@@ -206,6 +284,7 @@ impl Control {
             let (ended, lasted) = self.connection(&uri).await;
             self.log(&uri, &ended);
             link::disconnected(&self.link, &ended);
+            self.node.control_plane(false);
             if let Ended::Stopped = ended {
                 return;
             }
@@ -231,6 +310,8 @@ impl Control {
         let since = Instant::now();
         tracing::info!(control_plane = %uri, version = connected.terms.control_plane, "connected to the control plane");
         link::connected(&self.link, &connected.terms.control_plane);
+        self.node.control_plane(true);
+        let events = self.sender.run(connected.client.clone(), &self.me, self.events.as_ref());
         let reports =
             self.reporter.run(connected.client.clone(), &self.me, self.node.as_ref(), connected.terms.stats);
         let exchange = Exchange::new(connected, &self.node, &self.applier, &self.keys)
@@ -238,6 +319,7 @@ impl Control {
         let ended = tokio::select! {
             ended = exchange => ended,
             never = reports => match never {},
+            never = events => match never {},
         };
         (ended, Some(since.elapsed()))
     }
@@ -263,6 +345,13 @@ impl Control {
                 tracing::warn!(control_plane = %uri, reason, "cannot reach the control plane: trying on");
             }
         }
+    }
+}
+
+/// Returns when there is something new; never, when nothing can come any more.
+async fn changed(changes: &mut watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

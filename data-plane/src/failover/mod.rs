@@ -285,7 +285,7 @@ impl Shared {
         match &upstream.backup {
             None => false,
             Some(Backup::Endpoints(_)) => true,
-            Some(Backup::Snapshot) => false,
+            Some(Backup::Snapshot) => self.context.snapshots.is_usable(&upstream.name),
         }
     }
 
@@ -296,6 +296,9 @@ impl Shared {
         let primary = gate.health(Store::Primary).now();
         let mut stats = kept.stats.clone();
         stats.primary_circuit_breaker_state = primary.breaker;
+        if let Some(info) = self.context.snapshots.info(name) {
+            stats.backup_file_size_bytes = info.bytes;
+        }
         FailoverState {
             active: kept.active,
             phase: word.phase,

@@ -132,7 +132,7 @@ impl<C: Connect> Upstream<C> {
                 journal.withdraw(&name, kept.seq, "the backup refused it");
             }
         });
-        Reply { status, headers, body: Body::Messages(messages.boxed()) }
+        Reply { status, headers, body: Body::Messages(messages.boxed()), stale: None }
     }
 }
 
@@ -231,13 +231,13 @@ fn held(
     moved: CancellationToken,
     is_stream: bool,
 ) -> Reply {
-    let Reply { status, headers, body } = reply;
+    let Reply { status, headers, body, stale } = reply;
     let body = match body {
         Body::Messages(messages) => Body::Messages(until(messages, admitted, cut, moved, is_stream)),
         Body::Bytes(body) => Body::Bytes(super::passing::held(body, admitted, cut, moved, is_stream)),
         whole => whole,
     };
-    Reply { status, headers, body }
+    Reply { status, headers, body, stale }
 }
 
 fn until(

@@ -9,7 +9,8 @@ use crate::{
     },
     wire,
 };
-use std::time::SystemTime;
+use prost::{DecodeError, Message as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Declares both directions of an enumeration; a word of a newer contract is none.
 macro_rules! words {
@@ -104,6 +105,37 @@ pub fn event(wire: wire::Event) -> Event {
         decision_id: wire.decision_id,
         reason: wire.reason,
     }
+}
+
+/// [`Event`] → the bytes that nodes send and the control plane keeps.
+#[must_use]
+pub fn encode_event(event: &Event) -> Vec<u8> {
+    from_event(event).encode_to_vec()
+}
+
+/// Bytes → [`Event`], and its type by number, which may be one that this build does not know.
+///
+/// # Errors
+/// They are not an event.
+pub fn decode_event(bytes: &[u8]) -> Result<(Event, i32), DecodeError> {
+    let wire = wire::Event::decode(bytes)?;
+    let number = wire.r#type;
+    Ok((event(wire), number))
+}
+
+/// [`FailoverStats`] → bytes to keep them by.
+#[must_use]
+pub fn encode_failover_stats(stats: &FailoverStats) -> Vec<u8> {
+    // At the beginning of time nothing is running, so that the sum is that of what is over.
+    from_failover_stats(stats, UNIX_EPOCH).encode_to_vec()
+}
+
+/// What [`encode_failover_stats`] made → [`FailoverStats`].
+///
+/// # Errors
+/// They are not an account.
+pub fn decode_failover_stats(bytes: &[u8]) -> Result<FailoverStats, DecodeError> {
+    Ok(failover_stats(&wire::FailoverStats::decode(bytes)?, UNIX_EPOCH))
 }
 
 /// [`FailoverStats`] → wire, as of `now`.

@@ -12,8 +12,9 @@ mod time;
 mod upstream;
 
 pub use event::{
-    breaker, decision_reason, decision_state, directive, event, event_kind, failover_state, failover_stats,
-    from_breaker, from_decision_reason, from_decision_state, from_directive, from_event, from_event_kind,
+    breaker, decision_reason, decision_state, decode_event, decode_failover_stats, directive, encode_event,
+    encode_failover_stats, event, event_kind, failover_state, failover_stats, from_breaker,
+    from_decision_reason, from_decision_state, from_directive, from_event, from_event_kind,
     from_failover_state, from_failover_stats, from_phase, from_refusal, from_store, from_store_health,
     from_verdict, phase, refusal, store, store_health, verdict,
 };

@@ -236,7 +236,8 @@ async fn an_address_that_cannot_be_a_control_plane_is_refused_at_once() {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
         };
-        let error = start(options, Arc::new(TestNode::default())).err().unwrap().to_string();
+        let error =
+            start(options, Arc::new(TestNode::default()), Arc::new(NoEvents)).err().unwrap().to_string();
         assert!(error.contains("is not of the form http://host:port"), "{error}");
     }
 }

@@ -2,13 +2,15 @@
 
 mod configuration;
 mod connection;
+mod events;
+mod failover;
 mod queries;
 mod scripted;
 
 use super::*;
 use o1_process::{OnExit, Tasks, VERSION};
 use o1_proto::wire::{ConfigNack, Rejection, RejectionReason, sync_request, sync_response::Msg};
-use scripted::{ControlPlane, Peer, SOON, TestNode, fleet, update, update_of};
+use scripted::{ControlPlane, EventPeer, Peer, SOON, TestLog, TestNode, fleet, update, update_of};
 use std::{
     path::Path,
     sync::{Mutex, atomic::Ordering},
@@ -31,6 +33,15 @@ impl Running {
     }
 
     fn start_with(dir: &Path, control: Option<SocketAddr>, node: TestNode) -> Self {
+        Self::start_logging(dir, control, node, Arc::new(NoEvents))
+    }
+
+    fn start_logging(
+        dir: &Path,
+        control: Option<SocketAddr>,
+        node: TestNode,
+        events: Arc<dyn EventSource>,
+    ) -> Self {
         let (node, tasks) = (Arc::new(node), Tasks::new());
         let state = Arc::new(StateDir::open(dir).unwrap());
         let options = Options {
@@ -44,7 +55,7 @@ impl Running {
             draining: tasks.stopping(),
             stopping: tasks.stopping(),
         };
-        let (link, control) = start(options, node.clone()).unwrap();
+        let (link, control) = start(options, node.clone(), events).unwrap();
         tasks.spawn("control", OnExit::Shutdown, control);
         Self { node, link, tasks, state }
     }

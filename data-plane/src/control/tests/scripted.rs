@@ -1,25 +1,30 @@
 //! A control plane that does what the test says, on a real socket, and can be killed like a process.
 
 use crate::{
-    control::NotAnswered,
+    control::{EventSource, NotAnswered, Position},
     inventory::{Inventory, State, Tool},
     logs::Log,
     purge::{Order, Purged},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_proto::{
-    convert::from_duration,
+    convert::{self, from_duration},
     digest,
-    model::{Endpoint, EndpointKind, Fleet, Reference, Transport, Upstream},
+    model::{
+        DecisionState, Directive, Endpoint, EndpointKind, Event, FailoverState, Fleet, Reference,
+        StoreHealth, Transport, Upstream,
+    },
     wire::{
-        AppendEventsRequest, AppendEventsResponse, ConfigUpdate, ConfigVersion, HeartbeatAck, Hello,
-        ReportStatsRequest, ReportStatsResponse, Resource, SyncRequest, SyncResponse, Welcome,
+        AppendEventsRequest, AppendEventsResponse, ConfigUpdate, ConfigVersion, EventBatch, EventCursor,
+        EventsOpen, FailoverReport, HeartbeatAck, Hello, Observations, ReportStatsRequest,
+        ReportStatsResponse, Resource, SyncRequest, SyncResponse, Welcome, append_events_request,
         node_service_server::{NodeService, NodeServiceServer},
         sync_request,
         sync_response::Msg,
     },
 };
 use std::{
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -30,7 +35,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -46,6 +51,11 @@ pub struct ControlPlane {
     pub address: SocketAddr,
     peers: mpsc::Receiver<Peer>,
     reports: mpsc::Receiver<ReportStatsRequest>,
+    events: mpsc::Receiver<EventPeer>,
+    /// Streams of events that nodes wanted to open.
+    pub asked: Arc<AtomicU32>,
+    /// It is of a build that knows no events.
+    pub no_events: Arc<AtomicBool>,
     /// So many of the next reports are refused.
     pub refuse_reports: Arc<AtomicU32>,
     runtime: Option<Runtime>,
@@ -55,6 +65,9 @@ pub struct ControlPlane {
 struct Service {
     peers: mpsc::Sender<Peer>,
     reports: mpsc::Sender<ReportStatsRequest>,
+    events: mpsc::Sender<EventPeer>,
+    asked: Arc<AtomicU32>,
+    no_events: Arc<AtomicBool>,
     refuse_reports: Arc<AtomicU32>,
 }
 
@@ -66,6 +79,18 @@ pub struct Peer {
     /// What the heartbeats said.
     pub heartbeats: Vec<sync_request::Msg>,
     pub answer_heartbeats: bool,
+    /// What the answers to heartbeats say.
+    pub decisions: i32,
+    /// What the node said of its failovers, and of its stores, and nobody has looked at yet.
+    pub failovers: VecDeque<FailoverReport>,
+    pub observations: VecDeque<Observations>,
+}
+
+/// One stream of events of one node.
+pub struct EventPeer {
+    pub open: EventsOpen,
+    requests: Streaming<AppendEventsRequest>,
+    replies: mpsc::Sender<Result<AppendEventsResponse, Status>>,
 }
 
 impl ControlPlane {
@@ -78,7 +103,16 @@ impl ControlPlane {
         let (peer_tx, peers) = mpsc::channel(64);
         let (report_tx, reports) = mpsc::channel(1024);
         let refuse_reports = Arc::new(AtomicU32::new(0));
-        let service = Service { peers: peer_tx, reports: report_tx, refuse_reports: refuse_reports.clone() };
+        let (event_tx, events) = mpsc::channel(64);
+        let (asked, no_events) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
+        let service = Service {
+            peers: peer_tx,
+            reports: report_tx,
+            events: event_tx,
+            asked: asked.clone(),
+            no_events: no_events.clone(),
+            refuse_reports: refuse_reports.clone(),
+        };
         let (bound_tx, bound) = std::sync::mpsc::channel();
         runtime.spawn(async move {
             let listener = bind(address).await;
@@ -87,7 +121,7 @@ impl ControlPlane {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
         let address = bound.recv_timeout(SOON).unwrap();
-        Self { address, peers, reports, refuse_reports, runtime: Some(runtime) }
+        Self { address, peers, reports, events, asked, no_events, refuse_reports, runtime: Some(runtime) }
     }
 
     /// The next stream a node opens, its Hello read.
@@ -100,6 +134,11 @@ impl ControlPlane {
         let peer = self.accept().await;
         peer.welcome(Duration::from_secs(10), Duration::from_secs(10)).await;
         peer
+    }
+
+    /// The next stream of events that a node opens, its open read.
+    pub async fn events(&mut self) -> EventPeer {
+        timeout(SOON, self.events.recv()).await.expect("a stream of events").unwrap()
     }
 
     pub async fn report(&mut self) -> ReportStatsRequest {
@@ -144,7 +183,16 @@ impl NodeService for Service {
             return Err(Status::invalid_argument("the first message is not a hello"));
         };
         let (replies, stream) = mpsc::channel(64);
-        let peer = Peer { requests, replies, hello, heartbeats: Vec::new(), answer_heartbeats: true };
+        let peer = Peer {
+            requests,
+            replies,
+            hello,
+            heartbeats: Vec::new(),
+            answer_heartbeats: true,
+            decisions: 0,
+            failovers: VecDeque::new(),
+            observations: VecDeque::new(),
+        };
         self.peers.send(peer).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -153,9 +201,21 @@ impl NodeService for Service {
 
     async fn append_events(
         &self,
-        _: Request<Streaming<AppendEventsRequest>>,
+        request: Request<Streaming<AppendEventsRequest>>,
     ) -> Result<Response<Self::AppendEventsStream>, Status> {
-        Err(Status::unavailable("nobody keeps events here"))
+        self.asked.fetch_add(1, Ordering::AcqRel);
+        if self.no_events.load(Ordering::Acquire) {
+            return Err(Status::unimplemented("events came later"));
+        }
+        let mut requests = request.into_inner();
+        let Some(append_events_request::Msg::Open(open)) = requests.message().await?.and_then(|one| one.msg)
+        else {
+            return Err(Status::invalid_argument("the first message is not an open"));
+        };
+        let (replies, stream) = mpsc::channel(64);
+        let peer = EventPeer { open, requests, replies };
+        self.events.send(peer).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn report_stats(
@@ -201,21 +261,142 @@ impl Peer {
             .expect("a broken stream");
     }
 
+    /// What the node says next of its failovers.
+    pub async fn failover(&mut self) -> FailoverReport {
+        let found = async {
+            while self.failovers.is_empty() {
+                assert_eq!(self.step().await, Some(None));
+            }
+        };
+        timeout(SOON, found).await.expect("a report in time");
+        self.failovers.pop_front().unwrap()
+    }
+
+    /// What it says next of its stores.
+    pub async fn observation(&mut self) -> Observations {
+        let found = async {
+            while self.observations.is_empty() {
+                assert_eq!(self.step().await, Some(None));
+            }
+        };
+        timeout(SOON, found).await.expect("observations in time");
+        self.observations.pop_front().unwrap()
+    }
+
     async fn next_unlimited(&mut self) -> Option<sync_request::Msg> {
         loop {
-            match self.requests.message().await.ok()??.msg? {
-                sync_request::Msg::Heartbeat(heartbeat) => {
-                    let ack = HeartbeatAck { seq: heartbeat.seq, ..HeartbeatAck::default() };
-                    self.heartbeats.push(sync_request::Msg::Heartbeat(heartbeat));
-                    if self.answer_heartbeats {
-                        // The node may be gone meanwhile; then the next read says so.
-                        let _ =
-                            self.replies.send(Ok(SyncResponse { msg: Some(Msg::HeartbeatAck(ack)) })).await;
-                    }
-                }
-                other => return Some(other),
+            if let Some(message) = self.step().await? {
+                return Some(message);
             }
         }
+    }
+
+    /// Reads one message. `Some(None)`: it was set aside.
+    async fn step(&mut self) -> Option<Option<sync_request::Msg>> {
+        match self.requests.message().await.ok()??.msg? {
+            sync_request::Msg::Heartbeat(heartbeat) => {
+                let decisions = self.decisions;
+                let ack = HeartbeatAck { seq: heartbeat.seq, decisions, ..HeartbeatAck::default() };
+                self.heartbeats.push(sync_request::Msg::Heartbeat(heartbeat));
+                if self.answer_heartbeats {
+                    // The node may be gone meanwhile; then the next read says so.
+                    let _ = self.replies.send(Ok(SyncResponse { msg: Some(Msg::HeartbeatAck(ack)) })).await;
+                }
+            }
+            sync_request::Msg::Failover(report) => self.failovers.push_back(report),
+            sync_request::Msg::Observations(observations) => self.observations.push_back(observations),
+            other => return Some(Some(other)),
+        }
+        Some(None)
+    }
+}
+
+impl EventPeer {
+    /// What is on the disk, and how many events more may come.
+    pub async fn answer(&self, through: Option<Position>, credits: u32) {
+        let node_uid = self.open.node_uid.clone();
+        let durable_through = through.map(|(epoch, seq)| EventCursor { node_uid, epoch, seq });
+        self.replies.send(Ok(AppendEventsResponse { durable_through, credits })).await.expect("it stands");
+    }
+
+    /// The next batch: its epoch, and its events.
+    pub async fn batch(&mut self) -> (u64, Vec<Event>) {
+        let message = timeout(SOON, self.requests.message()).await.expect("a batch in time");
+        match message.expect("the stream stands").and_then(|one| one.msg) {
+            Some(append_events_request::Msg::Batch(EventBatch { epoch, events })) => {
+                (epoch, events.iter().map(|body| convert::decode_event(body).unwrap().0).collect())
+            }
+            other => panic!("not a batch: {other:?}"),
+        }
+    }
+
+    /// The numbers of its events.
+    pub async fn seqs(&mut self) -> (u64, Vec<u64>) {
+        let (epoch, events) = self.batch().await;
+        (epoch, events.iter().map(|event| event.seq).collect())
+    }
+
+    pub async fn fail(self, status: Status) {
+        self.replies.send(Err(status)).await.expect("it stands");
+    }
+}
+
+/// A log of events in memory.
+pub struct TestLog {
+    events: Mutex<BTreeMap<Position, Event>>,
+    pub delivered: watch::Sender<Option<Position>>,
+    changed: watch::Sender<u64>,
+}
+
+impl TestLog {
+    pub fn of(places: &[Position]) -> Arc<Self> {
+        let (events, delivered, changed) =
+            (Mutex::default(), watch::Sender::new(None), watch::Sender::new(0));
+        let log = Arc::new(Self { events, delivered, changed });
+        places.iter().for_each(|place| log.push(*place));
+        log
+    }
+
+    pub fn push(&self, place: Position) {
+        let event = Event { seq: place.1, kind: convert::event_kind(13), ..Event::default() };
+        self.events.lock().unwrap().insert(place, event);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until the log was told so.
+    pub async fn until_delivered(&self, through: Position) {
+        let mut delivered = self.delivered.subscribe();
+        let told = delivered.wait_for(|told| *told == Some(through));
+        timeout(SOON, told).await.expect("it is told in time").unwrap();
+    }
+
+    pub fn kept(&self) -> Vec<Position> {
+        self.events.lock().unwrap().keys().copied().collect()
+    }
+}
+
+impl EventSource for TestLog {
+    fn oldest(&self) -> Option<Position> {
+        self.kept().first().copied()
+    }
+
+    fn newest(&self) -> Option<Position> {
+        self.kept().last().copied()
+    }
+
+    fn after(&self, after: Position, limit: usize) -> Vec<(u64, Event)> {
+        let events = self.events.lock().unwrap();
+        let behind = events.iter().filter(|(place, _)| **place > after);
+        behind.take(limit).map(|(place, event)| (place.0, event.clone())).collect()
+    }
+
+    fn delivered(&self, through: Position) {
+        self.events.lock().unwrap().retain(|place, _| *place > through);
+        self.delivered.send_replace(Some(through));
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 }
 
@@ -249,6 +430,13 @@ pub fn update_of(nonce: u64, revision: u64, resources: Vec<Resource>) -> ConfigU
     ConfigUpdate { nonce, to: Some(ConfigVersion { generation: 1, revision, root_digest }), resources }
 }
 
+/// What a node was told of the control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    pub connected: Option<bool>,
+    pub decisions: Option<DecisionState>,
+}
+
 /// What a node was told to serve, and what it is to answer.
 #[derive(Default)]
 pub struct TestNode {
@@ -262,12 +450,24 @@ pub struct TestNode {
     pub log: Arc<Log>,
     /// The keys it seals with, by the first byte of each secret.
     pub keys: Mutex<Vec<u8>>,
+    /// What it was told.
+    pub directed: Mutex<Vec<Vec<Directive>>>,
+    pub told: watch::Sender<Told>,
+    /// Where it stands, and what it sees.
+    pub standing: Mutex<Vec<(String, FailoverState)>>,
+    pub seen: Mutex<(bool, Vec<(String, StoreHealth, StoreHealth)>)>,
+    pub failover_changed: watch::Sender<u64>,
     /// Applying has begun.
     pub entered: Notify,
     gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
 }
 
 impl TestNode {
+    /// Something of its failovers changed.
+    pub fn change(&self) {
+        self.failover_changed.send_modify(|count| *count += 1);
+    }
+
     /// The next apply waits until what this returns is dropped.
     pub fn close_gate(&self) -> std::sync::mpsc::Sender<()> {
         let (open, gate) = std::sync::mpsc::channel();
@@ -343,5 +543,29 @@ impl super::Node for TestNode {
 
     fn seal_with(&self, keys: &[crate::seal::Key]) {
         *self.keys.lock().unwrap() = keys.iter().map(|key| key.secret[0]).collect();
+    }
+
+    fn directed(&self, directives: Vec<Directive>) {
+        self.directed.lock().unwrap().push(directives);
+    }
+
+    fn failover(&self) -> Vec<(String, FailoverState)> {
+        self.standing.lock().unwrap().clone()
+    }
+
+    fn observations(&self) -> (bool, Vec<(String, StoreHealth, StoreHealth)>) {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn failover_changed(&self) -> watch::Receiver<u64> {
+        self.failover_changed.subscribe()
+    }
+
+    fn decisions(&self, state: DecisionState) {
+        self.told.send_modify(|told| told.decisions = Some(state));
+    }
+
+    fn control_plane(&self, connected: bool) {
+        self.told.send_modify(|told| told.connected = Some(connected));
     }
 }
