@@ -12,8 +12,11 @@ mod client;
 mod commands;
 mod connect;
 pub mod counts;
+pub mod events;
+pub mod failover;
 pub mod inspect;
 pub mod model;
+pub mod orders;
 pub mod output;
 pub mod report;
 mod sample;
@@ -23,6 +26,7 @@ mod verdict;
 pub use terminal::{Colour, Terminal};
 
 use args::{Args, Cache, Command, Config, Token};
+use failover::Store;
 use report::{Error, Exit};
 use std::ffi::OsString;
 
@@ -77,6 +81,15 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
             Command::Cache { command: Cache::Purge(purge) } => {
                 commands::cache::purge(global, purge, terminal).await
             }
+            Command::Events(events) => {
+                let stop = Box::pin(o1_process::signal::terminate());
+                commands::events::run(global, events, terminal, stop).await
+            }
+            Command::Failover(order) => commands::orders::store(global, order, Store::Backup, terminal).await,
+            Command::Restore(order) => commands::orders::store(global, order, Store::Primary, terminal).await,
+            Command::Pin(pin) => commands::orders::pin(global, pin, terminal).await,
+            Command::Unpin(unpin) => commands::orders::unpin(global, unpin, terminal).await,
+            Command::Maintenance(switch) => commands::orders::maintenance(global, switch, terminal).await,
             Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
             Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
             Command::SampleServer(sample) => sample::run(sample, terminal).await,

@@ -2,9 +2,11 @@
 
 pub mod cache;
 pub mod check;
+pub mod events;
 pub mod explain;
 pub mod logs;
 pub mod nodes;
+pub mod orders;
 pub mod status;
 pub mod token;
 pub mod tools;
