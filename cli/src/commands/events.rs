@@ -199,3 +199,124 @@ pub(super) fn older(target: &Target, failure: Failure) -> Error {
         failure => Error::control(target, failure),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        args::{Args, Command},
+        client::scripted::Scripted,
+        terminal::Captured,
+    };
+    use std::net::SocketAddr;
+    use tokio::sync::oneshot;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    /// Reads events of `address` with more arguments, until the sender is used.
+    fn reading(
+        address: SocketAddr,
+        more: &str,
+    ) -> (impl Future<Output = Result<Exit, Error>>, oneshot::Sender<()>, Captured, Captured) {
+        let line = format!("o1ctl --control http://{address} events {more}");
+        let (mut terminal, out, err) = Captured::terminal();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = async move {
+            let args = Args::read(line.split_whitespace().map(Into::into)).unwrap();
+            let Command::Events(events) = &args.command else { panic!("events were asked for") };
+            let stop = Box::pin(async { drop(stopped.await) });
+            run(&args.global, events, &mut terminal, stop).await
+        };
+        (run, stop, out, err)
+    }
+
+    fn positions(out: &Captured) -> Vec<u64> {
+        let position = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["position"].as_u64().unwrap()
+        };
+        out.text().lines().map(position).collect()
+    }
+
+    async fn listed(server: &Scripted, more: &str) -> Vec<u64> {
+        let more = format!("--json {more}");
+        let (run, _stop, out, err) = reading(server.address, &more);
+        assert_eq!(run.await.unwrap(), Exit::Healthy, "{}", err.text());
+        positions(&out)
+    }
+
+    #[tokio::test]
+    async fn the_newest_events_are_told_oldest_first_from_as_many_pages_as_it_takes() {
+        let server = Scripted::start(ANY, 7).await;
+        server.events.send_replace(7);
+        assert_eq!(listed(&server, "").await, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(listed(&server, "--limit 3").await, [5, 6, 7]);
+        assert_eq!(listed(&server, "--since 1h --limit 1").await, [7]);
+        assert_eq!(listed(&server, "--type failover-committed,restored").await, [2, 4, 6]);
+        assert_eq!(listed(&server, "--node n1 --limit 2").await, [4, 6]);
+        let (run, _stop, out, err) = reading(server.address, "--upstream nothing");
+        assert_eq!((run.await.unwrap(), out.text().as_str()), (Exit::Healthy, ""));
+        assert_eq!(err.text(), "no events of this kind are kept\n");
+        let (run, _stop, out, _err) = reading(server.address, "--limit 1");
+        run.await.unwrap();
+        assert!(out.text().ends_with("  control plane  files: decided (term 4)\n"), "{}", out.text());
+    }
+
+    #[tokio::test]
+    async fn following_goes_on_by_position_after_a_restart_and_says_so_once() {
+        let first = Scripted::start(ANY, 7).await;
+        let address = first.address;
+        first.events.send_replace(3);
+        let (run, stop, out, err) = reading(address, "--follow --limit 1 --json");
+        let story = async {
+            out.until("\"position\":3,").await;
+            first.events.send(4).unwrap();
+            out.until("\"position\":4,").await;
+            let asked = first.heard();
+            first.kill().await;
+            err.until(&format!("no events from http://{address}: ")).await;
+            let second = Scripted::start(address, 7).await;
+            second.events.send_replace(6); // 5 and 6 happened meanwhile
+            out.until("\"position\":6,").await;
+            err.until("again after").await;
+            stop.send(()).unwrap();
+            (asked, second.heard())
+        };
+        let (exit, asked) = tokio::join!(run, story);
+        assert_eq!(exit.unwrap(), Exit::Healthy, "Ctrl-C is no failure");
+        assert_eq!(positions(&out), [3, 4, 5, 6], "each once");
+        assert_eq!(asked.0, ["events after 3"]);
+        assert_eq!(asked.1.last().unwrap(), "events after 4");
+        assert_eq!(err.text().matches("trying again").count(), 1, "{}", err.text());
+    }
+
+    #[tokio::test]
+    async fn a_new_event_log_is_told_and_read_from_its_beginning() {
+        let first = Scripted::start(ANY, 7).await;
+        let address = first.address;
+        first.events.send_replace(9);
+        let (run, stop, out, err) = reading(address, "--follow --limit 1 --json");
+        let story = async {
+            out.until("\"position\":9,").await;
+            first.kill().await;
+            err.until("trying again").await;
+            let second = Scripted::start(address, 7).await;
+            second.events.send_replace(2);
+            out.until("\"position\":2,").await;
+            stop.send(()).unwrap();
+        };
+        let (exit, ()) = tokio::join!(run, story);
+        assert_eq!(exit.unwrap(), Exit::Healthy);
+        assert_eq!(positions(&out), [9, 1, 2]);
+        assert!(err.text().contains("has a new event log"), "{}", err.text());
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_never_connected_is_an_error() {
+        let nobody = tokio::net::TcpListener::bind(ANY).await.unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let (run, _stop, _out, _err) = reading(address, "--follow");
+        assert!(matches!(run.await, Err(Error::Control { failure: Failure::Refused, .. })));
+    }
+}

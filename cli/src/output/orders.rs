@@ -186,7 +186,7 @@ fn outcome(waited: &Waited, target: &str) -> Line {
     match (waited.took, waited.limit) {
         (Some(took), _) => Line::of(format!("  {progress} after {}", span::latency(took)), Style::Good),
         (None, limit) => {
-            let limit = limit.map(span::words).unwrap_or_default();
+            let limit = limit.map(span::latency).unwrap_or_default();
             Line::of(format!("  ⚠️ not done after {limit}: {progress}; the order stands"), Style::Warning)
         }
     }

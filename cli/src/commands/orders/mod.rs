@@ -40,7 +40,8 @@ pub async fn store(
         signed: signed.clone(),
     };
     let ordered = desk.client.order_store(order).await;
-    let ordered = ordered.map_err(|failure| desk.refused(failure, &signed, Some(&args.upstream)))?;
+    let ordered =
+        ordered.map_err(|failure| desk.refused(failure, &signed, Some(&args.upstream), !args.force))?;
     let waited = match args.wait {
         Some(limit) => {
             let wait = wait::Wait { upstream: &args.upstream, target, term: ordered.term, limit };
@@ -100,7 +101,8 @@ async fn set_mode(
 ) -> Result<Exit, Error> {
     let mut desk = Desk::open(global, Some(&order.upstream), terminal).await?;
     let failover = desk.client.set_mode(order.clone()).await;
-    let failover = failover.map_err(|failure| desk.refused(failure, &order.signed, Some(&order.upstream)))?;
+    let failover =
+        failover.map_err(|failure| desk.refused(failure, &order.signed, Some(&order.upstream), false))?;
     let page = mode_page(&order, failover.as_ref(), &TimeZone::system());
     desk.show(json, &page.report, &page.text)
 }
@@ -121,7 +123,7 @@ pub async fn maintenance(
     let order = orders::SetMaintenance { enabled, expires_in: args.expires_in, signed: sign(&args.sign)? };
     let mut desk = Desk::open(global, None, terminal).await?;
     let decisions = desk.client.set_maintenance(order.clone()).await;
-    let decisions = decisions.map_err(|failure| desk.refused(failure, &order.signed, None))?;
+    let decisions = decisions.map_err(|failure| desk.refused(failure, &order.signed, None, false))?;
     let page = maintenance_page(&order, decisions);
     desk.show(args.sign.json, &page.report, &page.text)
 }
@@ -171,16 +173,22 @@ impl<'a> Desk<'a> {
     }
 
     /// What the control plane says of an order that it does not carry out.
-    fn refused(&mut self, failure: Failure, signed: &Signed, upstream: Option<&str>) -> Error {
+    fn refused(
+        &mut self,
+        failure: Failure,
+        signed: &Signed,
+        upstream: Option<&str>,
+        can_force: bool,
+    ) -> Error {
         let of = upstream.map(|name| format!(" {name}")).unwrap_or_default();
         match failure {
             Failure::Broken { code: "not found" | "invalid argument", message } => {
                 Error::usage(message, "o1ctl status lists the upstreams")
             }
-            Failure::Broken { code: "failed precondition", message } => Error::local(
-                message,
-                format!("o1ctl explain{of} says what each node sees; --force orders it all the same"),
-            ),
+            Failure::Broken { code: "failed precondition", message } => {
+                let force = if can_force { "; --force orders it all the same" } else { "" };
+                Error::local(message, format!("o1ctl explain{of} says what each node sees{force}"))
+            }
             Failure::Broken { code: "aborted", message } => Error::local(
                 message,
                 format!("somebody decided meanwhile: look at o1ctl explain{of}, then order again"),
