@@ -95,6 +95,10 @@ async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
         Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
         Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
         Command::SampleServer(sample) => sample::run(sample, terminal).await,
+        Command::SampleCalls(calls) => {
+            let stop = Box::pin(o1_process::signal::terminate());
+            commands::sample_calls::run(calls, terminal, stop).await
+        }
         Command::Tether(_) => unreachable!("handled above, before there is a runtime"),
     }
 }

@@ -144,6 +144,9 @@ Orders by hand are carried out all the same.")]
     /// One MCP server of the sample that `up` starts
     #[command(hide = true)]
     SampleServer(SampleServer),
+    /// Call the sample that `up` starts again and again, and say who answers
+    #[command(hide = true)]
+    SampleCalls(SampleCalls),
     /// Become a program that ends when `up` does
     #[command(hide = true)]
     Tether(Tether),
@@ -446,6 +449,17 @@ pub struct SampleServer {
     /// Where it writes addresses.json once it listens
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// `o1ctl sample-calls`.
+#[derive(Debug, clap::Args)]
+pub struct SampleCalls {
+    /// The gateway, as clients reach it
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080/mcp")]
+    pub url: http::Uri,
+    /// Between two calls
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = span::parse)]
+    pub every: Duration,
 }
 
 /// `o1ctl tether`.

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod logs;
 pub mod nodes;
 pub mod orders;
+pub mod sample_calls;
 pub mod status;
 pub mod token;
 pub mod tools;

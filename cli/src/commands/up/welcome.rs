@@ -5,6 +5,7 @@ use crate::output::page::{Line, Page, Style};
 use std::{net::SocketAddr, path::Path};
 
 const DEFAULT_CONTROL: &str = "127.0.0.1:7400";
+const DEFAULT_CLIENTS: &str = "127.0.0.1:8080";
 
 /// Everything there is to say.
 pub struct Welcome<'a> {
@@ -54,9 +55,7 @@ impl Welcome<'_> {
         }
         if let Some(sample) = self.sample {
             page.push(Line::default());
-            page.push(
-                "See a failover; calls go on all the while, and the tool sample__who says who answers:",
-            );
+            page.push("See a failover, with `status --watch` open:");
             page.push(Line::default());
             for line in self.failover(sample) {
                 page.push(format!("  {line}"));
@@ -81,8 +80,19 @@ impl Welcome<'_> {
     fn failover(&self, sample: &Sample) -> Vec<String> {
         let (pid, address) = sample.primary;
         let command = shell_word(&self.command);
+        let calls = match self.clients.to_string() {
+            default if default == DEFAULT_CLIENTS => String::new(),
+            other => format!(" http://{other}/mcp"),
+        };
         let acts = [
-            ("the primary dies: within seconds the backup answers", format!("kill {pid}")),
+            (
+                "a client that calls all the while: who answers, and what fails",
+                format!("{command} sample-calls{calls}"),
+            ),
+            (
+                "in a third terminal: the primary dies, and within seconds the backup answers",
+                format!("kill {pid}"),
+            ),
             (
                 "it is back: some ten seconds later it serves again",
                 format!("{command} sample-server --name primary --listen {address}"),
@@ -147,9 +157,11 @@ mod tests {
           ./target/release/o1ctl nodes
           ./target/release/o1ctl config check '/tmp/a b/only1.yaml'
 
-        See a failover; calls go on all the while, and the tool sample__who says who answers:
+        See a failover, with `status --watch` open:
 
-          # the primary dies: within seconds the backup answers
+          # a client that calls all the while: who answers, and what fails
+          ./target/release/o1ctl sample-calls
+          # in a third terminal: the primary dies, and within seconds the backup answers
           kill 4711
           # it is back: some ten seconds later it serves again
           ./target/release/o1ctl sample-server --name primary --listen 127.0.0.1:3101
