@@ -187,7 +187,8 @@ impl Link {
         let message = status.message().to_owned();
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Failure::Unauthorised(message),
-            Code::Unimplemented => {
+            // Whoever says why it cannot do this knows what it was asked; others know nothing of us.
+            Code::Unimplemented if message.is_empty() => {
                 Failure::Foreign("it speaks gRPC, but does not offer o1.control.v1.StatusService".to_owned())
             }
             code => Failure::Broken { code: word(code), message },

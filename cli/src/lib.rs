@@ -12,8 +12,11 @@ mod client;
 mod commands;
 mod connect;
 pub mod counts;
+pub mod events;
+pub mod failover;
 pub mod inspect;
 pub mod model;
+pub mod orders;
 pub mod output;
 pub mod report;
 mod sample;
@@ -23,6 +26,7 @@ mod verdict;
 pub use terminal::{Colour, Terminal};
 
 use args::{Args, Cache, Command, Config, Token};
+use failover::Store;
 use report::{Error, Exit};
 use std::ffi::OsString;
 
@@ -56,31 +60,45 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::local(format!("cannot start a runtime: {error}"), ""))?;
+    runtime.block_on(perform(args, terminal))
+}
+
+async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
     let global = &args.global;
-    runtime.block_on(async {
-        match &args.command {
-            Command::Up(up) => commands::up::run(up, terminal).await,
-            Command::Status(status) if status.watch => {
-                commands::watch::run(global, status, terminal, Box::pin(o1_process::signal::terminate()))
-                    .await
-            }
-            Command::Status(status) => commands::status::run(global, status, terminal).await,
-            Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
-            Command::Tools(tools) => commands::tools::run(global, tools, terminal).await,
-            Command::Explain(explain) => commands::explain::run(global, explain, terminal).await,
-            Command::Logs(logs) => {
-                commands::logs::run(global, logs, terminal, Box::pin(o1_process::signal::terminate())).await
-            }
-            Command::Cache { command: Cache::Stats(stats) } => {
-                commands::cache::stats(global, stats, terminal).await
-            }
-            Command::Cache { command: Cache::Purge(purge) } => {
-                commands::cache::purge(global, purge, terminal).await
-            }
-            Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
-            Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
-            Command::SampleServer(sample) => sample::run(sample, terminal).await,
-            Command::Tether(_) => unreachable!("handled above, before there is a runtime"),
+    match &args.command {
+        Command::Up(up) => commands::up::run(up, terminal).await,
+        Command::Status(status) if status.watch => {
+            commands::watch::run(global, status, terminal, Box::pin(o1_process::signal::terminate())).await
         }
-    })
+        Command::Status(status) => commands::status::run(global, status, terminal).await,
+        Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
+        Command::Tools(tools) => commands::tools::run(global, tools, terminal).await,
+        Command::Explain(explain) => commands::explain::run(global, explain, terminal).await,
+        Command::Logs(logs) => {
+            commands::logs::run(global, logs, terminal, Box::pin(o1_process::signal::terminate())).await
+        }
+        Command::Cache { command: Cache::Stats(stats) } => {
+            commands::cache::stats(global, stats, terminal).await
+        }
+        Command::Cache { command: Cache::Purge(purge) } => {
+            commands::cache::purge(global, purge, terminal).await
+        }
+        Command::Events(events) => {
+            let stop = Box::pin(o1_process::signal::terminate());
+            commands::events::run(global, events, terminal, stop).await
+        }
+        Command::Failover(order) => commands::orders::store(global, order, Store::Backup, terminal).await,
+        Command::Restore(order) => commands::orders::store(global, order, Store::Primary, terminal).await,
+        Command::Pin(pin) => commands::orders::pin(global, pin, terminal).await,
+        Command::Unpin(unpin) => commands::orders::unpin(global, unpin, terminal).await,
+        Command::Maintenance(switch) => commands::orders::maintenance(global, switch, terminal).await,
+        Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
+        Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
+        Command::SampleServer(sample) => sample::run(sample, terminal).await,
+        Command::SampleCalls(calls) => {
+            let stop = Box::pin(o1_process::signal::terminate());
+            commands::sample_calls::run(calls, terminal, stop).await
+        }
+        Command::Tether(_) => unreachable!("handled above, before there is a runtime"),
+    }
 }

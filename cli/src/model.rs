@@ -3,7 +3,10 @@
 //! Their serialised form is what `--json` prints, so a name here is a promise to scripts: names are added, not
 //! changed. Every figure is measured or `None`.
 
-use crate::counts::{Batches, Endpoint, NodeEndpoint, Tier};
+use crate::{
+    counts::{Batches, Endpoint, NodeEndpoint, Tier},
+    failover::{DecisionState, Failover, decisions},
+};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, time::Duration};
@@ -36,6 +39,11 @@ pub struct ControlPlane {
     pub target_accepted_at: Option<Timestamp>,
     /// The file behind it.
     pub source: Option<ConfigSource>,
+    /// Whether it decides about failovers; `None`: it does not say.
+    #[serde(serialize_with = "decisions")]
+    pub decisions: Option<DecisionState>,
+    /// Why it does not at present; empty: it does.
+    pub decisions_because: String,
 }
 
 /// The name of an accepted configuration.
@@ -139,6 +147,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// What was sent for many callers at once.
     pub batches: Option<Batches>,
+    /// Which store serves; `None`: it has no backup, or the control plane does not say.
+    pub failover: Option<Failover>,
 }
 
 /// What connected nodes agree on.
@@ -311,10 +321,10 @@ pub struct NodeUpstream {
     pub batches: Option<Batches>,
 }
 
-fn milliseconds<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn milliseconds<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
     span.map(|span| span.as_secs_f64() * 1e3).serialize(to)
 }
 
-fn seconds<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
     span.map(|span| span.as_secs_f64()).serialize(to)
 }

@@ -11,13 +11,15 @@ use crate::{
 };
 use std::{io, process::ExitCode};
 
-/// What the exit code says. 2 is kept for an active failover.
+/// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done; what was asked about is as it should be.
     Healthy = 0,
     /// Something is not as it should be, or could not be done.
     Degraded = 1,
+    /// A backup serves.
+    FailoverActive = 2,
     /// The control plane gave no answer.
     Unreachable = 3,
     /// The answer is too old.
@@ -37,6 +39,7 @@ impl From<Verdict> for Exit {
         match verdict {
             Verdict::Healthy => Self::Healthy,
             Verdict::Degraded => Self::Degraded,
+            Verdict::FailoverActive => Self::FailoverActive,
             Verdict::Stale => Self::Stale,
         }
     }

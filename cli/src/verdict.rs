@@ -1,6 +1,9 @@
 //! Is it as it should be? The one place that decides, for status, nodes, `--json` and exit codes alike.
 
-use crate::model::{Node, NodeState, Status, SyncState, Upstream, UpstreamState};
+use crate::{
+    failover::Failover,
+    model::{Node, NodeState, Status, SyncState, Upstream, UpstreamState},
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -15,6 +18,8 @@ pub enum Verdict {
     Healthy,
     /// Something needs a look.
     Degraded,
+    /// A backup serves, or is about to; whatever else is wrong.
+    FailoverActive,
     /// The picture is too old to tell.
     Stale,
 }
@@ -29,19 +34,21 @@ pub fn of_fleet(status: &Status, now: Timestamp) -> Verdict {
         || nodes.connected == 0
         || nodes.unreachable + nodes.stale + nodes.rejected > 0
         || status.upstreams.iter().any(is_degraded);
-    unless_stale(status, now, degraded)
+    let active = status.upstreams.iter().any(is_failed_over);
+    unless_stale(status, now, worse(active, degraded))
 }
 
 /// Judges one upstream alone; one that is not there any more is not as it should be.
 #[must_use]
 pub fn of_upstream(status: &Status, upstream: Option<&Upstream>, now: Timestamp) -> Verdict {
-    unless_stale(status, now, upstream.is_none_or(is_degraded))
+    let active = upstream.is_some_and(is_failed_over);
+    unless_stale(status, now, worse(active, upstream.is_none_or(is_degraded)))
 }
 
 /// Judges nothing but whether the picture is of now.
 #[must_use]
 pub fn of_age(status: &Status, now: Timestamp) -> Verdict {
-    unless_stale(status, now, false)
+    unless_stale(status, now, Verdict::Healthy)
 }
 
 /// Judges nodes alone.
@@ -49,11 +56,24 @@ pub fn of_age(status: &Status, now: Timestamp) -> Verdict {
 pub fn of_nodes(status: &Status, nodes: &[Node], now: Timestamp) -> Verdict {
     let there = |node: &Node| matches!(node.state, NodeState::Connected | NodeState::Draining);
     let nobody = !nodes.iter().any(there);
-    unless_stale(status, now, nobody || nodes.iter().any(needs_a_look))
+    unless_stale(status, now, worse(false, nobody || nodes.iter().any(needs_a_look)))
 }
 
 fn is_degraded(upstream: &Upstream) -> bool {
-    matches!(upstream.state, UpstreamState::Degraded | UpstreamState::Unreachable)
+    let at_rest = upstream.failover.as_ref().is_none_or(Failover::is_at_rest);
+    !at_rest || matches!(upstream.state, UpstreamState::Degraded | UpstreamState::Unreachable)
+}
+
+fn is_failed_over(upstream: &Upstream) -> bool {
+    upstream.failover.as_ref().is_some_and(Failover::is_active)
+}
+
+fn worse(active: bool, degraded: bool) -> Verdict {
+    match (active, degraded) {
+        (true, _) => Verdict::FailoverActive,
+        (false, true) => Verdict::Degraded,
+        (false, false) => Verdict::Healthy,
+    }
 }
 
 fn needs_a_look(node: &Node) -> bool {
@@ -66,12 +86,10 @@ fn needs_a_look(node: &Node) -> bool {
     }
 }
 
-fn unless_stale(status: &Status, now: Timestamp, degraded: bool) -> Verdict {
-    match (status.as_of, degraded) {
-        (Some(as_of), _) if now.duration_since(as_of) > STALE_AFTER => Verdict::Stale,
-        (None, _) => Verdict::Stale,
-        (Some(_), true) => Verdict::Degraded,
-        (Some(_), false) => Verdict::Healthy,
+fn unless_stale(status: &Status, now: Timestamp, otherwise: Verdict) -> Verdict {
+    match status.as_of {
+        Some(as_of) if now.duration_since(as_of) <= STALE_AFTER => otherwise,
+        Some(_) | None => Verdict::Stale,
     }
 }
 

@@ -3,22 +3,70 @@
 use super::tools::{connect, refused};
 use crate::{
     args::{Explain, Global},
-    output::{explain, json},
+    client::Client,
+    connect::Target,
+    events::{EventKind, Filter},
+    model::{Status, Upstream},
+    output::{explain, failover, json},
     report::{Error, Exit},
     terminal::Terminal,
+    verdict,
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
-/// Says who serves a tool, or why nobody does.
+/// Says why an upstream is where it is; who serves a tool, or why nobody does.
 ///
 /// # Errors
 /// No answer, no such server, principal or node, or no reader.
 pub async fn run(global: &Global, args: &Explain, terminal: &mut Terminal) -> Result<Exit, Error> {
     let (mut client, target) = connect(global).await?;
+    let status = client.status().await.map_err(|failure| Error::control(&target, failure))?;
+    let anywhere = args.place.server.is_none() && args.place.node.is_none() && args.principal.is_none();
+    match status.upstreams.iter().find(|one| anywhere && one.name == args.tool) {
+        Some(upstream) => explain_upstream(&mut client, &status, upstream, args, terminal).await,
+        None => explain_tool(&mut client, &target, &status, args, terminal).await,
+    }
+}
+
+async fn explain_upstream(
+    client: &mut Client,
+    status: &Status,
+    upstream: &Upstream,
+    args: &Explain,
+    terminal: &mut Terminal,
+) -> Result<Exit, Error> {
+    let filter =
+        Filter { upstream: upstream.name.clone(), kinds: vec![EventKind::Decided], ..Filter::default() };
+    // The status has the decision too; the log only dates it.
+    let decided = client.events(&filter, 1).await.map(|(events, _)| events).unwrap_or_default();
+    let question = failover::explain::Question {
+        upstream,
+        status,
+        decided: decided.first(),
+        verdict: verdict::of_upstream(status, Some(upstream), Timestamp::now()),
+        columns: terminal.out.size().map(|size| size.columns),
+        zone: &TimeZone::system(),
+    };
+    let answer = failover::explain::answer(&question);
+    let text = if args.json {
+        json::pretty(&answer)
+    } else {
+        failover::explain::page(&answer, &question).paint(terminal.out.colour())
+    };
+    terminal.out.write(&text)?;
+    Ok(question.verdict.into())
+}
+
+async fn explain_tool(
+    client: &mut Client,
+    target: &Target,
+    status: &Status,
+    args: &Explain,
+    terminal: &mut Terminal,
+) -> Result<Exit, Error> {
     let principal = args.principal.as_deref().unwrap_or_default();
     let offer = client.tools(args.place.node(), args.place.server(), principal).await;
-    let offer = offer.map_err(|failure| refused(&target, failure))?;
-    let status = client.status().await.map_err(|failure| Error::control(&target, failure))?;
+    let offer = offer.map_err(|failure| refused(target, failure))?;
     let question = explain::Question {
         tool: &args.tool,
         server: args.place.server(),

@@ -2,9 +2,12 @@
 
 pub mod cache;
 pub mod check;
+pub mod events;
 pub mod explain;
 pub mod logs;
 pub mod nodes;
+pub mod orders;
+pub mod sample_calls;
 pub mod status;
 pub mod token;
 pub mod tools;

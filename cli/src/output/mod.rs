@@ -2,10 +2,13 @@
 //! time zone and the width are given, nothing is asked of the machine.
 
 pub mod cache;
+pub mod events;
 pub mod explain;
+pub mod failover;
 pub mod json;
 pub mod logs;
 pub mod nodes;
+pub mod orders;
 pub mod page;
 pub mod problems;
 pub mod span;

@@ -77,6 +77,13 @@ impl Line {
         self
     }
 
+    /// Adds the spans of another line at the end.
+    #[must_use]
+    pub fn and_all(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     pub(crate) fn push(&mut self, span: Span) {
         self.0.push(span);
     }
@@ -132,6 +139,25 @@ impl Page {
         self.0.push(line.into());
     }
 
+    /// Adds a paragraph behind `indent` blanks: broken between words where it is wider than `columns`, if there is
+    /// such a limit.
+    pub fn paragraph(&mut self, text: &str, indent: usize, style: Style, columns: Option<usize>) {
+        let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent));
+        let text = harmless(text);
+        let mut line = String::new();
+        for word in text.split(' ') {
+            if !line.is_empty() && line.width() + 1 + word.width() > room {
+                self.push(Line::of(format!("{:indent$}{line}", ""), style));
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        self.push(Line::of(format!("{:indent$}{line}", ""), style));
+    }
+
     /// Adds an empty line, unless the page is empty.
     pub fn gap(&mut self) {
         if !self.0.is_empty() {
@@ -142,6 +168,12 @@ impl Page {
     /// Adds every line of another page.
     pub fn append(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// The lines.
+    #[must_use]
+    pub fn into_lines(self) -> Vec<Line> {
+        self.0
     }
 
     /// How many lines there are.
@@ -238,6 +270,17 @@ mod tests {
         page.push(Line::of("healthy", Style::Good).and(" as ever", Style::Plain));
         assert_eq!(page.paint(false), "healthy as ever\n");
         assert_eq!(page.paint(true), "\x1b[32mhealthy\x1b[0m as ever\n");
+    }
+
+    #[test]
+    fn a_paragraph_is_broken_between_words_where_there_is_a_limit() {
+        let broken = |columns| {
+            let mut page = Page::default();
+            page.paragraph("日本 is unhealthy: averylongword", 2, Style::Plain, columns);
+            page.paint(false)
+        };
+        assert_eq!(broken(Some(14)), "  日本 is\n  unhealthy:\n  averylongword\n");
+        assert_eq!(broken(None), "  日本 is unhealthy: averylongword\n");
     }
 
     #[test]

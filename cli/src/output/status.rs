@@ -1,13 +1,16 @@
 //! A fleet → the page of `o1ctl status`.
 
 use super::{
-    cache, nodes,
+    cache,
+    failover::{self, Tale},
+    nodes,
     page::{Line, Page, Span, Style},
     problems,
     span::{self, UNKNOWN},
     table::Table,
 };
 use crate::{
+    failover::DecisionState,
     model::{Node, NodeCounts, Status, Upstream, UpstreamState},
     verdict::STALE_AFTER,
 };
@@ -37,6 +40,9 @@ pub fn page(status: &Status, view: &View<'_>) -> Page {
     if let Some(line) = age(status, view.now) {
         page.push(line);
     }
+    if let Some(line) = decisions(status) {
+        page.push(line);
+    }
     page.gap();
     page.append(upstreams(status, view));
     if view.only.is_none() {
@@ -57,14 +63,25 @@ fn header(status: &Status) -> Line {
         }
         None => "no valid configuration yet".to_owned(),
     };
+    let decisions = plane.decisions.map(|state| format!(" · decisions {}", state.word())).unwrap_or_default();
     Line::of("only1", Style::Bold).and(
         format!(
-            " · control plane {} up {} · {config}",
+            " · control plane {} up {} · {config}{decisions}",
             plane.listen,
             span::age(plane.started_at, status.as_of)
         ),
         Style::Plain,
     )
+}
+
+/// A line only when the control plane does not decide: the header may be cut.
+fn decisions(status: &Status) -> Option<Line> {
+    let state = status.control_plane.decisions.filter(|state| *state != DecisionState::Active)?;
+    let because = match status.control_plane.decisions_because.as_str() {
+        "" => String::new(),
+        because => format!(": {because}"),
+    };
+    Some(Line::of(format!("⚠️ decisions {}{because}", state.word()), Style::Warning))
 }
 
 fn nodes_of(some: u32, all: u32) -> String {
@@ -84,14 +101,15 @@ fn age(status: &Status, now: Timestamp) -> Option<Line> {
     Some(Line::of(text, Style::Warning))
 }
 
+/// Columns that only upstreams with a backup fill.
+const FAILOVER: [&str; 2] = ["STORE", "BREAKER"];
+/// The one that only snapshots fill.
+const SNAPSHOT: &str = "LAST BACKUP SYNC";
+/// What is needed least comes first.
+const DISPENSABLE: [&str; 8] = ["ERAS", "TOOLS", "CACHE", "P50", SNAPSHOT, "ERRORS", "NODES", "P99"];
+
 fn upstreams(status: &Status, view: &View<'_>) -> Page {
     let wanted = |upstream: &&Upstream| view.only.is_none_or(|only| only == upstream.name);
-    let mut table = Table::new(&[
-        "UPSTREAM", "STATE", "NODES", "ERAS", "TOOLS", "REQ/S", "P50", "P99", "ERRORS", "CACHE", "SINCE",
-    ]);
-    for upstream in status.upstreams.iter().filter(wanted) {
-        table.row(cells(upstream, status.as_of), below(upstream, status, view));
-    }
     if status.upstreams.is_empty() {
         let mut page = Page::default();
         page.push(match &status.control_plane.target {
@@ -100,17 +118,42 @@ fn upstreams(status: &Status, view: &View<'_>) -> Page {
         });
         return page;
     }
+    let shown: Vec<_> = status.upstreams.iter().filter(wanted).collect();
+    let mut table = Table::new(&header_of(&shown));
+    for upstream in &shown {
+        table.row(cells(upstream, &shown, status.as_of), below(upstream, status, view));
+    }
     if let Some(columns) = view.columns {
-        table.fit(columns, &["ERAS", "TOOLS"]);
+        table.fit(columns, &DISPENSABLE);
     }
     let mut page = table.page();
-    if let Some(only) = view.only.filter(|only| !status.upstreams.iter().any(|one| one.name == *only)) {
+    if let Some(only) = view.only.filter(|_| shown.is_empty()) {
         page.push(format!("the configuration names no upstream `{only}` any more"));
     }
     page
 }
 
-fn cells(upstream: &Upstream, as_of: Option<Timestamp>) -> Vec<Span> {
+/// With a backup somewhere, where it stands comes first.
+fn header_of(shown: &[&Upstream]) -> Vec<&'static str> {
+    let rates = ["REQ/S", "P50", "P99", "ERRORS", "CACHE"];
+    if !any_backup(shown) {
+        return [&["UPSTREAM", "STATE", "NODES", "ERAS", "TOOLS"][..], &rates, &["SINCE"]].concat();
+    }
+    let places = ["UPSTREAM", "STATE", FAILOVER[0], "SINCE", FAILOVER[1], "NODES", "ERAS", "TOOLS"];
+    let last: &[_] = if any_sync(shown) { &[SNAPSHOT] } else { &[] };
+    [&places[..], &rates, last].concat()
+}
+
+fn any_backup(shown: &[&Upstream]) -> bool {
+    shown.iter().any(|upstream| upstream.failover.is_some())
+}
+
+fn any_sync(shown: &[&Upstream]) -> bool {
+    let mut failovers = shown.iter().filter_map(|upstream| upstream.failover.as_ref());
+    failovers.any(|failover| failover.is_snapshot() || failover.stats.last_backup_sync.is_some())
+}
+
+fn cells(upstream: &Upstream, shown: &[&Upstream], as_of: Option<Timestamp>) -> Vec<Span> {
     let all = upstream.nodes_reachable + upstream.nodes_unreachable + upstream.nodes_unknown;
     let eras = match (upstream.legacy, upstream.modern) {
         (true, true) => "both",
@@ -118,20 +161,45 @@ fn cells(upstream: &Upstream, as_of: Option<Timestamp>) -> Vec<Span> {
         (false, true) => "modern",
         (false, false) => UNKNOWN,
     };
-    let rates = upstream.rates.as_ref();
     let figure = |text: Option<String>| Span::from(text.unwrap_or_else(|| UNKNOWN.to_owned()));
-    vec![
-        upstream.name.as_str().into(),
-        state(upstream.state),
+    let place = failover::state(upstream);
+    let failover = upstream.failover.as_ref();
+    let since = match (failover, &place) {
+        (Some(failover), Some(_)) => failover.serving_since().or(upstream.since),
+        _ => upstream.since,
+    };
+    let since = || Span::from(span::age(since, as_of));
+    let mut cells = vec![upstream.name.as_str().into(), place.unwrap_or_else(|| state(upstream.state))];
+    if any_backup(shown) {
+        cells.extend([
+            figure(failover.map(failover::store)),
+            since(),
+            failover::breaker(failover.and_then(|failover| failover.primary_breaker)),
+        ]);
+    }
+    cells.extend([
         format!("{}/{all}", upstream.nodes_reachable).into(),
         eras.into(),
         figure(upstream.tools.map(|tools| tools.to_string())),
+    ]);
+    cells.extend(rates(upstream));
+    if !any_backup(shown) {
+        cells.push(since());
+    } else if any_sync(shown) {
+        cells.push(figure(failover.map(|failover| failover::last_sync(failover, as_of))));
+    }
+    cells
+}
+
+fn rates(upstream: &Upstream) -> [Span; 5] {
+    let rates = upstream.rates.as_ref();
+    let figure = |text: Option<String>| Span::from(text.unwrap_or_else(|| UNKNOWN.to_owned()));
+    [
         figure(rates.map(|rates| span::rate(rates.requests_per_second))),
         figure(rates.and_then(|rates| rates.p50).map(span::latency)),
         figure(rates.and_then(|rates| rates.p99).map(span::latency)),
         figure(rates.and_then(|rates| rates.error_ratio).map(span::percent)),
         figure(rates.and_then(|rates| rates.hit_ratio).map(span::whole_percent)),
-        span::age(upstream.since, as_of).into(),
     ]
 }
 
@@ -151,7 +219,13 @@ fn below(upstream: &Upstream, status: &Status, view: &View<'_>) -> Page {
         (Some(since), Some(as_of)) => format!(" since {}", span::clock(since, as_of, view.zone)),
         _ => String::new(),
     };
+    let tale = Tale::of(upstream, status, view.zone);
+    if let Some(tale) = &tale {
+        page.append(failover::below(tale, view.columns));
+    }
     match upstream.state {
+        // Told above, and calls do not fail because the primary does.
+        _ if tale.is_some_and(|tale| !tale.failover.is_at_rest()) => {}
         UpstreamState::Healthy => {}
         UpstreamState::Unknown if view.verbose => {
             page.push(Line::of("  no node has tried it yet: the first request to it will", Style::Dim));
@@ -206,6 +280,10 @@ fn details(page: &mut Page, upstream: &Upstream, status: &Status, view: &View<'_
         page.push(Line::of(text, Style::Dim));
     }
     page.append(cache::details(upstream));
+    if let Some(tale) = Tale::of(upstream, status, view.zone) {
+        page.append(failover::details::account(&tale));
+        page.append(failover::details::nodes(&tale, view.columns));
+    }
     for node in view.nodes.unwrap_or_default() {
         let Some(seen) = node.upstreams.iter().find(|seen| seen.upstream == upstream.name) else {
             continue;

@@ -136,6 +136,12 @@ async fn every_tool_answers_with_text_and_structure() {
     assert_eq!(call("echo", json!({ "message": "a\n\"b\" ✓" })).await.0, "a\n\"b\" ✓");
     let now = call("now", json!({})).await.1["now"].clone();
     assert!(now.as_str().unwrap().parse::<Timestamp>().is_ok(), "{now}");
+    let who = call("who", json!({})).await;
+    assert_eq!(
+        who.1,
+        json!({ "instance": "primary", "process": std::process::id() }),
+        "so that a failover is seen"
+    );
     assert_eq!(call("note_list", json!({})).await.1, json!({ "notes": [] }));
     assert_eq!(call("note_add", json!({ "text": "one" })).await.1, json!({ "count": 1 }));
     assert_eq!(call("note_add", json!({ "text": "two" })).await.1, json!({ "count": 2 }));
@@ -273,7 +279,7 @@ async fn a_legacy_session_lives_from_initialize_to_delete() {
     assert_eq!(server.legacy(&session, &request("ping", json!({}))).await.json()["result"], json!({}));
     let listed = server.legacy(&session, &request("tools/list", json!({}))).await.json()["result"].clone();
     let names: Vec<_> = listed["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
-    assert_eq!(names, ["add", "echo", "now", "note_add", "note_list"]);
+    assert_eq!(names, ["add", "echo", "now", "who", "note_add", "note_list"]);
     assert_eq!(listed.get("resultType").or(listed.get("ttlMs")), None, "nothing modern in it");
     let unknown = request("resources/read", json!({ "uri": "x" }));
     assert_eq!(server.legacy(&session, &unknown).await.refusal(), (200, Some(-32002)));

@@ -1,4 +1,4 @@
-//! What can be called? Five tools: three that only answer, two that keep and show notes.
+//! What can be called? Six tools: four that only answer, two that keep and show notes.
 
 use super::{
     Sample,
@@ -34,6 +34,16 @@ pub(super) fn list() -> Value {
             "description": "The time, in UTC",
             "inputSchema": nothing,
             "outputSchema": object(&json!({ "now": { "type": "string", "format": "date-time" } })),
+            "annotations": reads,
+        },
+        {
+            "name": "who",
+            "description": "Which instance of the sample answers",
+            "inputSchema": nothing,
+            "outputSchema": object(&json!({
+                "instance": { "type": "string" },
+                "process": { "type": "integer" },
+            })),
             "annotations": reads,
         },
         {
@@ -83,6 +93,10 @@ pub(super) fn call(sample: &Sample, params: &Map<String, Value>) -> Result<Value
         "now" => {
             let now = Timestamp::now().to_string();
             Ok(said(&now, Some(json!({ "now": now }))))
+        }
+        "who" => {
+            let found = json!({ "instance": sample.name, "process": std::process::id() });
+            Ok(said(&format!("{} (process {})", sample.name, std::process::id()), Some(found)))
         }
         "note_add" => string(arguments, "text").and_then(|text| sample.notes.add(text)).map(|count| {
             said(&format!("noted; instance {} has {count}", sample.name), Some(json!({ "count": count })))

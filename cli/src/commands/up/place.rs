@@ -120,8 +120,12 @@ upstreams:
   sample:                       # clients see its tools as sample__add, sample__echo, ...
     primary:
       - url: http://{primary}/mcp
-    backup:                     # accepted today; it takes over for the primary from a later release
+    backup:                     # takes over when the primary fails
       - url: http://{backup}/mcp
+    # Times for looking on: `every: 10s`, `min_hold: 60s`, `stable: 30s` and the like are the defaults.
+    health: {{every: 1s, timeout: 500ms}}
+    breaker: {{failures: 2, open: 1s}}
+    failover: {{writes: pass_through, fast_path: full, min_hold: 5s, stable: 5s, autonomy_after: 5s}}
     # prefix: none              # add, echo, ... instead
 
   # files:                      # one more, as a child process of the data plane
@@ -186,7 +190,7 @@ fn ip(address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::{io::Write, time::Duration};
 
     fn addresses() -> (SocketAddr, SocketAddr) {
         ("127.0.0.1:3101".parse().unwrap(), "127.0.0.1:3201".parse().unwrap())
@@ -197,13 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_is_valid_and_warns_of_its_backup_alone() {
+    fn the_sample_is_valid_and_fails_over_while_one_looks_on() {
         let (primary, backup) = addresses();
         let found = o1_proto::manifest::parse("only1.yaml", sample(primary, backup).as_bytes()).unwrap();
         assert_eq!(found.fleet.upstreams.len(), 1);
-        assert_eq!(found.fleet.upstreams[0].name, "sample");
-        let warned: Vec<_> = found.warnings.iter().map(|warning| warning.path.as_str()).collect();
-        assert_eq!(warned, ["upstreams.sample.backup"]);
+        let upstream = &found.fleet.upstreams[0];
+        assert_eq!(upstream.name, "sample");
+        assert!(found.warnings.iter().all(|warning| warning.rule == "no-effect-yet"), "{:?}", found.warnings);
+        let detection = upstream.health.every * upstream.health.unhealthy;
+        let restoration = upstream.failover.min_hold.max(upstream.failover.stable);
+        assert!(detection <= Duration::from_secs(3) && restoration <= Duration::from_secs(5), "{upstream:?}");
+        assert_eq!(upstream.failover.writes, o1_proto::model::Writes::PassThrough, "it is a true peer");
         let uncommented = sample(primary, backup)
             .replace("  # files:", "  files:")
             .replace("  #   ", "    ")

@@ -82,6 +82,23 @@ async fn a_watch_ends_with_the_code_of_its_last_picture() {
 }
 
 #[tokio::test]
+async fn a_watch_shows_a_failover_as_it_happens_and_ends_with_its_code() {
+    let server = Scripted::start(ANY, 100).await;
+    let (run, stop, out, _err) = watching(server.address, "files");
+    let story = async {
+        out.until("files     ✅ primary  primary").await;
+        server.revision.send(101).unwrap();
+        out.until("files     ⚠️ failing over…  backup 1/3").await;
+        out.until("Nodes n2 and n3 are on their way to the backup").await;
+        server.revision.send(103).unwrap();
+        out.until("files     ⚠️ backup  backup").await;
+        stop.send(()).unwrap();
+    };
+    let (exit, ()) = tokio::join!(run, story);
+    assert_eq!(exit.unwrap(), Exit::FailoverActive);
+}
+
+#[tokio::test]
 async fn a_watch_that_never_connected_is_an_error() {
     let nobody = tokio::net::TcpListener::bind(ANY).await.unwrap();
     let address = nobody.local_addr().unwrap();

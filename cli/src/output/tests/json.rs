@@ -1,13 +1,19 @@
 use super::{fleet, node, refused, rejecting, upstream};
 use crate::{
     counts::{Purge, Purged},
+    events::EventKind,
+    failover::Mode,
     model::{Status, UpstreamState},
+    orders::{Ordered, SetMaintenance, SetMode, Signed},
     output::{
         cache,
+        failover::explain,
         json::{self, NodesReport, StatusReport, UpstreamReport},
+        orders,
     },
     verdict::Verdict,
 };
+use jiff::tz::TimeZone;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -62,7 +68,9 @@ fn the_shape_of_status_is_stable() {
                   "hint": ""
                 }
               ]
-            }
+            },
+            "decisions": null,
+            "decisions_because": ""
           },
           "nodes": {
             "connected": 3,
@@ -202,7 +210,8 @@ fn the_shape_of_status_is_stable() {
                 "batches": 12,
                 "callers": 80,
                 "waited_ms": 117.6
-              }
+              },
+              "failover": null
             }
           ],
           "node_list": null
@@ -338,6 +347,121 @@ fn the_shape_of_nodes_is_stable() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "the snapshot is one whole report")]
+fn the_shape_of_a_failover_is_stable() {
+    let mut failover = super::failover::failed_over();
+    failover.nodes.truncate(1);
+    insta::assert_snapshot!(json::pretty(&failover), @r#"
+        {
+          "decision": "failed_over",
+          "desired": "backup",
+          "term": 3,
+          "mode": "auto",
+          "mode_until": null,
+          "nodes_on_primary": 0,
+          "nodes_on_backup": 3,
+          "nodes_provisional": 0,
+          "nodes_lagging": 0,
+          "observers": 3,
+          "observers_unhealthy": 3,
+          "observers_healthy": 0,
+          "primary_verdict": "unhealthy",
+          "backup_verdict": "healthy",
+          "primary_breaker": "open",
+          "since": "2026-11-21T17:02:13Z",
+          "hold_until": "2026-11-21T17:06:13Z",
+          "healthy_since": null,
+          "stable_seconds": 30.0,
+          "last_reason": "quorum_unhealthy",
+          "because": "3 of 3 fresh observers see the primary unhealthy",
+          "journal_pending": 12,
+          "backup_kind": "snapshot",
+          "writes": "journal",
+          "stats": {
+            "failover_active": false,
+            "failover_count": 3,
+            "total_failover_time": 724.0,
+            "last_failover_time": "2026-11-21T17:02:13Z",
+            "last_restoration_time": "2026-11-20T09:00:00Z",
+            "backup_syncs_completed": 120,
+            "backup_sync_failures": 0,
+            "last_backup_sync": "2026-11-21T16:59:58Z",
+            "total_backup_sync_time": 0.34,
+            "sync_back_operations": 2,
+            "entries_synced_back": 24,
+            "sync_back_failures": 0,
+            "total_sync_back_time": 1.2,
+            "active_store": "primary",
+            "primary_circuit_breaker_state": null,
+            "backup_file_exists": true,
+            "backup_file_size_bytes": 1200000,
+            "entries_in_failover": 36,
+            "dead_letter_entries": 0,
+            "provisional_failovers": 1,
+            "current_failover_since": null
+          },
+          "nodes": [
+            {
+              "node_id": "n1",
+              "connected": true,
+              "heard_at": "2026-11-21T17:04:58Z",
+              "active_store": "backup",
+              "phase": "backup",
+              "term": 3,
+              "local_term": 0,
+              "journal_pending": 12,
+              "dead_letters": 0,
+              "since": "2026-11-21T17:02:13Z",
+              "refusal": null,
+              "message": "",
+              "primary_health": {
+                "verdict": "unhealthy",
+                "breaker": "open",
+                "consecutive": 3,
+                "since": "2026-11-21T17:02:11Z",
+                "checked_at": "2026-11-21T17:04:58Z",
+                "latency_ms": null,
+                "error": "connection refused"
+              },
+              "backup_health": {
+                "verdict": "healthy",
+                "breaker": "closed",
+                "consecutive": 3,
+                "since": "2026-11-21T14:50:00Z",
+                "checked_at": "2026-11-21T17:04:58Z",
+                "latency_ms": 0.8,
+                "error": ""
+              },
+              "stats": {
+                "failover_active": false,
+                "failover_count": 0,
+                "total_failover_time": null,
+                "last_failover_time": null,
+                "last_restoration_time": null,
+                "backup_syncs_completed": 0,
+                "backup_sync_failures": 0,
+                "last_backup_sync": null,
+                "total_backup_sync_time": null,
+                "sync_back_operations": 0,
+                "entries_synced_back": 0,
+                "sync_back_failures": 0,
+                "total_sync_back_time": null,
+                "active_store": null,
+                "primary_circuit_breaker_state": null,
+                "backup_file_exists": false,
+                "backup_file_size_bytes": 0,
+                "entries_in_failover": 0,
+                "dead_letter_entries": 0,
+                "provisional_failovers": 0,
+                "current_failover_since": null
+              }
+            }
+          ]
+        }
+        "#);
+}
+
+#[test]
 fn large_counts_are_exact_numbers_and_times_are_rfc_3339() {
     let mut weather = upstream("weather", UpstreamState::Healthy);
     weather.totals.as_mut().unwrap().requests = u64::MAX;
@@ -350,10 +474,36 @@ fn large_counts_are_exact_numbers_and_times_are_rfc_3339() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one report of each kind")]
 fn every_key_is_described_in_the_readme() {
     let readme = include_str!("../../../README.md");
     let nodes = [rejecting("n1"), node("n2")];
-    let status = full();
+    let mut status = full();
+    let failover = super::failover::failed_over();
+    status.upstreams[1].failover = Some(failover.clone());
+    let question = explain::Question {
+        upstream: &status.upstreams[1],
+        status: &status,
+        decided: None,
+        verdict: Verdict::FailoverActive,
+        columns: None,
+        zone: &TimeZone::UTC,
+    };
+    let waited = orders::Waited {
+        lagging: vec![orders::Lagging::of(&failover.nodes[0])],
+        ..orders::Waited::default()
+    };
+    let ordered = Ordered {
+        term: 3,
+        decision_id: String::new(),
+        nodes: 3,
+        journal_pending: 0,
+        warnings: vec![],
+        no_op: false,
+    };
+    let signed = Signed { request_id: "1".into(), reason: "x".into() };
+    let pin = SetMode { upstream: "x".into(), mode: Mode::Auto, expires_in: None, signed: signed.clone() };
+    let maintenance = SetMaintenance { enabled: true, expires_in: None, signed };
     let purges = [Purge { node_id: "n1".into(), done: Purged::Absent }];
     let reports = [
         serde_json::to_value(StatusReport {
@@ -377,6 +527,18 @@ fn every_key_is_described_in_the_readme() {
             problems: &[],
             warnings: &[],
         }),
+        serde_json::to_value(explain::answer(&question)),
+        serde_json::to_value(super::failover::event(EventKind::Restored)),
+        serde_json::to_value(orders::Done {
+            upstream: "x",
+            target: "backup",
+            kind: orders::Kind::Order,
+            request_id: "1",
+            ordered: &ordered,
+            waited: Some(&waited),
+        }),
+        serde_json::to_value(orders::mode_page(&pin, Some(&failover), &TimeZone::UTC).report),
+        serde_json::to_value(orders::maintenance_page(&maintenance, None).report),
     ];
     let mut keys = BTreeSet::new();
     for report in reports {

@@ -1,6 +1,8 @@
 //! A fleet to show.
 
 mod cache;
+mod events;
+pub(crate) mod failover;
 mod inspect;
 mod json;
 mod nodes;
@@ -39,6 +41,7 @@ pub(crate) fn fleet() -> Status {
                 checked_at: Some(moment(NOW)),
                 ..ConfigSource::default()
             }),
+            ..ControlPlane::default()
         },
         nodes: NodeCounts { connected: 3, synced: 3, ..NodeCounts::default() },
         upstreams: vec![
@@ -82,6 +85,7 @@ pub(crate) fn upstream(name: &str, state: UpstreamState) -> Upstream {
         cache: vec![tier("tools"), used("resources"), tier("catalogue")],
         endpoints: vec![endpoint("http://127.0.0.1:3101/mcp")],
         batches: Some(Batches { batches: 12, callers: 80, waited_ms: 117.6 }),
+        failover: None,
     };
     let down = "connection refused".to_owned();
     match state {

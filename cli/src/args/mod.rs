@@ -1,5 +1,9 @@
 //! What was typed. Nothing here touches the world; clap reads the environment for `O1_CONTROL`.
 
+mod failover;
+
+pub use failover::{Events, Maintenance, OrderStore, Pin, Side, Sign, Since, Switch, Unpin};
+
 use crate::{output::span, terminal::Colour};
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -8,7 +12,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   healthy, or done
   1   degraded, or not valid, or failed
-  2   failover active (from a later release)
+  2   failover active
   3   the control plane gave no answer
   4   the answer is older than 30 seconds
   64  the command line makes no sense";
@@ -25,6 +29,7 @@ Examples:
   o1ctl up                              a pair and a sample upstream, to look around
   o1ctl up --config only1.yaml          a pair for your own servers
   o1ctl status --watch                  the fleet, redrawn as it changes
+  o1ctl events --follow                 failovers and restorations, as they happen
   o1ctl --control http://10.0.0.5:7400 nodes
   o1ctl config check only1.yaml && git commit only1.yaml
 
@@ -79,8 +84,43 @@ pub enum Command {
     Nodes(Nodes),
     /// The tools a node offers: names, owners, and what is hidden and why
     Tools(Tools),
-    /// Who serves a tool and under which name, or why nobody does
+    /// Who serves a tool and under which name, or why nobody does; why an upstream is where it is
     Explain(Explain),
+    /// What happened: failovers, restorations, decisions
+    Events(Events),
+    /// Order the backup of an upstream, by hand
+    #[command(after_long_help = "\
+Examples:
+  o1ctl failover files --reason 'the disk is replaced' --wait
+  o1ctl failover files --reason test --dry-run
+
+The control plane decides again afterwards, after the usual hold: o1ctl pin keeps the backup for longer.
+The exit code is 0 when it was ordered, with --wait when every connected node is there.")]
+    Failover(OrderStore),
+    /// Order the primary of an upstream, by hand; what was written meanwhile is synced back first
+    #[command(after_long_help = "\
+Examples:
+  o1ctl restore files --reason 'the disk is new' --wait
+  o1ctl restore files --reason 'give up what it refused' --force
+
+The exit code is 0 when it was ordered, with --wait when every connected node is there.")]
+    Restore(OrderStore),
+    /// Hold an upstream at a store: no failover, no restoration by itself
+    #[command(after_long_help = "\
+Examples:
+  o1ctl pin files backup --for 1h --reason 'the disk is replaced'
+  o1ctl pin files primary --reason 'the backup is rebuilt'")]
+    Pin(Pin),
+    /// End a pin: the control plane decides again
+    Unpin(Unpin),
+    /// Let nothing happen by itself for a while, in the whole fleet
+    #[command(after_long_help = "\
+Examples:
+  o1ctl maintenance on --for 30m --reason 'the network is rebuilt'
+  o1ctl maintenance off --reason done
+
+Orders by hand are carried out all the same.")]
+    Maintenance(Maintenance),
     /// What the processes of an upstream wrote to stderr
     Logs(Logs),
     /// What nodes keep of answers: how it does, and throwing it away
@@ -104,6 +144,9 @@ pub enum Command {
     /// One MCP server of the sample that `up` starts
     #[command(hide = true)]
     SampleServer(SampleServer),
+    /// Call the sample that `up` starts again and again, and say who answers
+    #[command(hide = true)]
+    SampleCalls(SampleCalls),
     /// Become a program that ends when `up` does
     #[command(hide = true)]
     Tether(Tether),
@@ -224,10 +267,13 @@ Examples:
   o1ctl explain weather__forecast
   o1ctl explain write_file --server coding      by the upstream's own name
   o1ctl explain write_file --principal ci       for the token named ci
+  o1ctl explain weather                         an upstream: which store serves, why, and what happens next
 
-The exit code is 0 when clients can call it, 1 when they cannot.")]
+A tool that is called like an upstream is asked for as UPSTREAM__NAME, or with --server, --node or --principal.
+The exit code is 0 when clients can call it, 1 when they cannot; of an upstream as that of o1ctl status UPSTREAM.")]
 pub struct Explain {
-    /// The tool: the name that clients use, its upstream's name for it, or UPSTREAM__NAME
+    /// An upstream, or a tool: the name that clients use, its upstream's name for it, or UPSTREAM__NAME
+    #[arg(value_name = "WORD")]
     pub tool: String,
     /// Where.
     #[command(flatten)]
@@ -403,6 +449,17 @@ pub struct SampleServer {
     /// Where it writes addresses.json once it listens
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// `o1ctl sample-calls`.
+#[derive(Debug, clap::Args)]
+pub struct SampleCalls {
+    /// The gateway, as clients reach it
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:8080/mcp")]
+    pub url: http::Uri,
+    /// Between two calls
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = span::parse)]
+    pub every: Duration,
 }
 
 /// `o1ctl tether`.
