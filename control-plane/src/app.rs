@@ -76,6 +76,13 @@ impl App {
         tasks.spawn("decisions", OnExit::Shutdown, async move {
             decisions.decision_log().write_to(&*desk, &decisions, decided).await;
         });
+        let (deciding, chronicle, over) = (hub.clone(), events.clone(), tasks.stopping());
+        tasks.spawn("decided", OnExit::Shutdown, async move {
+            tokio::select! {
+                () = chronicle.follow(deciding.decision_log().decided()) => {}
+                () = over.cancelled() => {}
+            }
+        });
         let context = Context { hub, board, store, events, path: args.config.clone(), tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {
             if let Err(error) = api::serve(grpc, context).await {

@@ -83,6 +83,9 @@ pub fn words(event: &Event) -> String {
             Some(store) => because(format!("decided for the {}{term}", store.word())),
             None => because(format!("decided{term}")),
         },
+        EventKind::EventsLost => {
+            format!("the node had no room for {} older events: they are lost", event.entries)
+        }
         EventKind::Unknown => because("something that this version of o1ctl does not know".to_owned()),
     }
 }

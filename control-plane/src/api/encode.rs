@@ -245,6 +245,7 @@ pub(super) fn failover(name: &str, status: FailoverStatus, as_of: SystemTime) ->
         }),
         nodes: status.nodes.into_iter().map(node).collect(),
         backup_kind: status.backup_kind.to_owned(),
+        writes: convert::from_writes(&status.writes),
     }
 }
 

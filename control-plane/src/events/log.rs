@@ -3,9 +3,10 @@
 use super::{Append, Appended, Cursor, EventPage, EventQuery, Kept};
 use crate::{
     clock::Now,
-    fleet::NodeUid,
+    fleet::{Decided, NodeUid},
     store::{Store, StoreError},
 };
+use o1_process::Backoff;
 use o1_proto::model::{Event, EventKind};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -53,6 +54,19 @@ impl Log {
         let now = Now::read().wall;
         let at = event.at.or(Some(now));
         self.store.append_own_event(Event { kind: EventKind::Decided, at, ..event }, now).await
+    }
+
+    /// Stores what was decided, as it comes, for ever. A store that cannot is tried again: what waits is bounded where
+    /// it waits.
+    pub async fn follow(&self, decided: &Decided) {
+        loop {
+            let event = decided.next().await;
+            let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+            while let Err(error) = self.decided(event.clone()).await {
+                tracing::warn!(%error, decision = event.decision_id, "a decision is not in the log of events yet");
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
     }
 
     /// Up to where the events of a node are here.

@@ -1,7 +1,7 @@
 //! What there is to see of the decisions. Plain values.
 
 use super::{Decisions, Mode, Moment, NodeKey, nodes::Said, upstream::Upstream};
-use o1_proto::model::{BreakerState, DecisionReason, FailoverState, FailoverStats, Store, Verdict};
+use o1_proto::model::{BreakerState, DecisionReason, FailoverState, FailoverStats, Store, Verdict, Writes};
 use std::{
     collections::BTreeSet,
     time::{Duration, SystemTime},
@@ -96,6 +96,8 @@ pub struct FailoverStatus {
     pub nodes: Vec<NodeFailover>,
     /// `endpoints` or `snapshot`.
     pub backup_kind: &'static str,
+    /// What becomes of writes while the backup serves.
+    pub writes: Writes,
 }
 
 /// What one node said.
@@ -147,6 +149,7 @@ impl Decisions {
             stats: sum(upstream.said.values(), now.wall),
             nodes: self.rows(upstream),
             backup_kind: if upstream.policy.snapshot { "snapshot" } else { "endpoints" },
+            writes: upstream.policy.writes.clone(),
         })
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// What the configuration says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     pub min_hold: Duration,
     pub stable: Duration,
@@ -23,6 +23,8 @@ pub(super) struct Policy {
     pub fresh: Duration,
     /// The backup is the nodes' own copy.
     pub snapshot: bool,
+    /// What becomes of writes while it serves.
+    pub writes: model::Writes,
 }
 
 impl Policy {
@@ -32,6 +34,7 @@ impl Policy {
             stable: upstream.failover.stable,
             fresh: (upstream.health.every * 3).max(super::FRESH),
             snapshot: matches!(upstream.backup, Some(model::Backup::Snapshot)),
+            writes: upstream.failover.writes.clone(),
         }
     }
 

@@ -59,6 +59,17 @@ pub(super) fn decode_breaker(at: &mut At<'_>, wire: Option<wire::Breaker>) -> Br
     breaker
 }
 
+/// [`Writes`] → wire, without the tools of a journal.
+#[must_use]
+pub fn from_writes(writes: &Writes) -> i32 {
+    match writes {
+        Writes::Reject => wire::WritePolicy::Reject,
+        Writes::Journal(_) => wire::WritePolicy::Journal,
+        Writes::PassThrough => wire::WritePolicy::PassThrough,
+    }
+    .into()
+}
+
 pub(super) fn encode(failover: &Failover) -> Option<wire::Failover> {
     use wire::{FastPath as Path, WritePolicy as Policy};
     let (writes, journal_tools) = match &failover.writes {

@@ -18,6 +18,7 @@ pub use event::{
     from_failover_state, from_failover_stats, from_phase, from_refusal, from_store, from_store_health,
     from_verdict, phase, refusal, store, store_health, verdict,
 };
+pub use failover::from_writes;
 pub use tier::{from_tier, tier};
 pub use time::{duration, duration_or, from_duration, from_system_time, system_time};
 
