@@ -48,9 +48,7 @@ pub(super) struct Kept {
 impl Kept {
     /// A call that is about to be sent; `None`: its answer does not last.
     pub(super) fn new(context: &Context, call: &Call, upstream: &Arc<plan::Upstream>) -> Option<Self> {
-        if upstream.backup.is_none() {
-            return None;
-        }
+        upstream.backup.as_ref()?;
         let Ask::Message(message) = &call.ask else { return None };
         if message.kind() != mcp::Kind::Request {
             return None;
@@ -122,7 +120,7 @@ impl Kept {
         if !self.primary || self.gate.moves() != self.moves || said.failed || !said.complete {
             return;
         }
-        let Some(result) = lasting_result(answer) else { return };
+        let Some(result) = lasting_result(&self.method, answer) else { return };
         let keys = match &self.public {
             Some(public) if said.public => public,
             Some(public) => {
@@ -169,10 +167,12 @@ fn introduction(call: &Call, upstream: &plan::Upstream) -> (Key, Key) {
 }
 
 /// A result as it is kept: with nothing of its life left, since it is given to others when nobody knows better.
-fn lasting_result(answer: &Message) -> Option<Bytes> {
+fn lasting_result(method: &str, answer: &Message) -> Option<Bytes> {
     let (text, result) = (answer.bytes(), answer.result()?);
     let raw = &text[result.clone()];
-    let life = if raw.first() == Some(&b'{') { json::member(text, &result, "ttlMs").ok()? } else { None };
+    // What a tool or a prompt gives has no life of its own.
+    let has_life = raw.first() == Some(&b'{') && !matches!(method, method::TOOLS_CALL | method::PROMPTS_GET);
+    let life = if has_life { json::member(text, &result, "ttlMs").ok()? } else { None };
     Some(match life {
         Some(at) => {
             let within = at.start - result.start..at.end - result.start;
@@ -202,7 +202,7 @@ fn serves(context: &Context, upstream: &plan::Upstream) -> Option<Arc<Gate>> {
 
 impl<N: Upstreams> Inner<N> {
     /// The answer to a call whose store is the snapshot; `None`: it is for the layer below.
-    pub(super) fn from_snapshot(
+    pub(super) fn by_snapshot(
         &self,
         call: &Call,
         upstream: &Arc<plan::Upstream>,
@@ -210,13 +210,13 @@ impl<N: Upstreams> Inner<N> {
         let gate = serves(&self.context, upstream)?;
         let Ask::Message(message) = &call.ask else { return None };
         match message.kind() {
-            mcp::Kind::Request => self.request_from_snapshot(call, message, upstream),
+            mcp::Kind::Request => self.request_by_snapshot(call, message, upstream),
             // While writes go to the primary, it may wait for these.
             _ => (gate.standing().active == Store::Backup).then(|| Ok(Reply::accepted())),
         }
     }
 
-    fn request_from_snapshot(
+    fn request_by_snapshot(
         &self,
         call: &Call,
         message: &Message,

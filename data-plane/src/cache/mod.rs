@@ -193,7 +193,7 @@ impl<N: Upstreams> Inner<N> {
 impl<N: Upstreams> Upstreams for Cache<N> {
     async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
         if upstream.backup.is_some()
-            && let Some(answer) = self.0.from_snapshot(&call, &upstream)
+            && let Some(answer) = self.0.by_snapshot(&call, &upstream)
         {
             return answer;
         }

@@ -130,11 +130,11 @@ impl Snapshots {
     /// served.
     #[must_use]
     pub fn open(dir: PathBuf) -> Self {
-        let snapshots = Self { dir: Some(dir.clone()), ..Self::default() };
         let found = file::all(&dir).unwrap_or_else(|error| {
             tracing::warn!(dir = %dir.display(), %error, "the snapshots of upstreams cannot be read: none is used");
             Vec::new()
         });
+        let snapshots = Self { dir: Some(dir), ..Self::default() };
         for one in found {
             match one {
                 Ok((content, bytes)) => snapshots.restore(content, bytes),
