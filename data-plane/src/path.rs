@@ -13,14 +13,18 @@ use std::sync::Arc;
 /// The data path.
 pub type Path = Sessions<Router<Cache<Upstream<Bridges<Backends>>>>>;
 
+/// What the failover path replays writes through: the lowest layer that chooses endpoints.
+pub type Primaries = Upstream<Bridges<Backends>>;
+
 /// Builds the data path. Spawns what the layers do by themselves; needs a runtime.
 #[must_use]
-pub fn build(context: &Context) -> Arc<Path> {
+pub fn build(context: &Context) -> (Arc<Path>, Arc<Primaries>) {
     let backends = Bridges::new(context); // speaks MCP to one server, in the caller's era
     let upstream = Upstream::new(context, backends); // which endpoint, how long?
+    let primaries = Arc::new(upstream.clone());
     let cache = Cache::new(context, upstream); // known already?
     let router = Router::new(context, cache); // who answers this name?
-    Sessions::new(context, router) // who is asking, in which session?
+    (Sessions::new(context, router), primaries) // who is asking, in which session?
 }
 
 #[cfg(test)]

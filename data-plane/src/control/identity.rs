@@ -10,9 +10,12 @@ const FILE: &str = "identity.json";
 
 /// One life of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
+pub struct Identity {
+    /// Minted once.
     pub uid: [u8; 16],
+    /// Counts lives, from 1.
     pub epoch: u64,
+    /// When this one began.
     pub started_at: SystemTime,
 }
 
@@ -43,12 +46,14 @@ impl Identity {
         Ok(identity)
     }
 
+    /// As people and programs read it.
+    #[must_use]
     pub fn uid_hex(&self) -> String {
         hex(&self.uid)
     }
 
     /// What the control plane is told.
-    pub fn describe(&self, options: &Options) -> NodeIdentity {
+    pub(super) fn describe(&self, options: &Options) -> NodeIdentity {
         NodeIdentity {
             node_id: options.node_id.clone(),
             node_uid: self.uid.to_vec(),

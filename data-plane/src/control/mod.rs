@@ -36,7 +36,7 @@ use crate::{
 };
 use exchange::Exchange;
 use futures_util::future::BoxFuture;
-use identity::Identity;
+pub use identity::Identity;
 use keys::Keys;
 use last_good::LastGood;
 use o1_process::StateDir;
@@ -135,9 +135,10 @@ pub trait EventSource: Send + Sync + 'static {
 }
 
 /// No events at all.
-#[derive(Debug)]
-pub struct NoEvents;
+#[cfg(test)]
+struct NoEvents;
 
+#[cfg(test)]
 impl EventSource for NoEvents {
     fn oldest(&self) -> Option<Position> {
         None
@@ -217,16 +218,16 @@ pub struct Options {
     pub stopping: CancellationToken,
 }
 
-/// Mints or reads the identity of the node, gives the node the last configuration that it applied, if there is
-/// one, and returns the task that follows the control plane. The task ends soon after `options.stopping`.
+/// Gives the node the last configuration that it applied, if there is one, and returns the task that follows the control plane. The task ends soon after `options.stopping`.
 ///
 /// Blocks on the disk and in [`Node::apply`]. Must be called inside a runtime.
 ///
 /// # Errors
-/// The control plane's address is unusable, or the identity can be neither read nor made durable. A last
-/// configuration that cannot be used is no error: it is logged, and the control plane has another.
+/// The control plane's address is unusable. A last configuration that cannot be used is no error: it is logged, and
+/// the control plane has another.
 pub fn start(
     options: Options,
+    identity: &Identity,
     node: Arc<dyn Node>,
     events: Arc<dyn EventSource>,
 ) -> io::Result<(Link, impl Future<Output = ()> + Send)> {
@@ -236,8 +237,7 @@ pub fn start(
         let what = format!("the control plane's address `{uri}` is not of the form http://host:port");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    let identity = Identity::begin_epoch(&options.state)?;
-    let (link, watched) = watch::channel(LinkStatus::new(&identity, options.control.as_ref()));
+    let (link, watched) = watch::channel(LinkStatus::new(identity, options.control.as_ref()));
     let files = || LastGood::new(options.state.clone(), options.build_version);
     let keys = Keys::new(node.clone(), files());
     keys.cold_start();

@@ -236,8 +236,9 @@ async fn an_address_that_cannot_be_a_control_plane_is_refused_at_once() {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
         };
-        let error =
-            start(options, Arc::new(TestNode::default()), Arc::new(NoEvents)).err().unwrap().to_string();
+        let identity = Identity::begin_epoch(&options.state).unwrap();
+        let node = Arc::new(TestNode::default());
+        let error = start(options, &identity, node, Arc::new(NoEvents)).err().unwrap().to_string();
         assert!(error.contains("is not of the form http://host:port"), "{error}");
     }
 }

@@ -55,7 +55,8 @@ impl Running {
             draining: tasks.stopping(),
             stopping: tasks.stopping(),
         };
-        let (link, control) = start(options, node.clone(), events).unwrap();
+        let identity = Identity::begin_epoch(&state).unwrap();
+        let (link, control) = start(options, &identity, node.clone(), events).unwrap();
         tasks.spawn("control", OnExit::Shutdown, control);
         Self { node, link, tasks, state }
     }
