@@ -4,10 +4,13 @@ use super::{Options, node::resident_bytes};
 use crate::{
     context::Context,
     control::{AppliedVersion, Link},
+    failover,
     metrics::Sample,
+    stores::{Gate, Source},
 };
 use http::StatusCode;
 use o1_process::{Admin, admin::AdminReply, build_info::VERSION};
+use o1_proto::model::{self, Store};
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -24,6 +27,7 @@ struct Inner {
     listen: SocketAddr,
     admin: SocketAddr,
     context: Context,
+    failover: Arc<failover::Failover>,
     link: Link,
     started: SystemTime,
 }
@@ -31,14 +35,14 @@ struct Inner {
 impl Facts {
     pub(super) fn new(
         options: &Options,
-        listen: SocketAddr,
-        admin: SocketAddr,
+        (listen, admin): (SocketAddr, SocketAddr),
         context: &Context,
+        failover: &Arc<failover::Failover>,
         link: &Link,
-        started: SystemTime,
     ) -> Self {
         let (node_id, context, link) = (options.node_id.clone(), context.clone(), link.clone());
-        Self(Arc::new(Inner { node_id, listen, admin, context, link, started }))
+        let (failover, started) = (failover.clone(), SystemTime::now());
+        Self(Arc::new(Inner { node_id, listen, admin, context, failover, link, started }))
     }
 }
 
@@ -63,6 +67,9 @@ struct Health {
     upstreams_reachable: usize,
     upstreams_unreachable: usize,
     upstreams_unknown: usize,
+    /// Of each upstream that has a backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failover: Vec<Failover>,
 }
 
 impl Health {
@@ -73,10 +80,15 @@ impl Health {
             upstreams(facts).iter().filter(|(_, sample)| sample.reach.reachable == wanted).count()
         };
         let unreachable = count(Some(false));
+        let failover = failovers(facts);
         let following = link.control_plane.is_none() || link.connected;
         let status = if !readiness.is_ready() {
             "starting"
-        } else if unreachable > 0 || !following || link.refused.is_some() {
+        } else if unreachable > 0
+            || !following
+            || link.refused.is_some()
+            || failover.iter().any(|one| one.away)
+        {
             "degraded"
         } else {
             "healthy"
@@ -90,6 +102,7 @@ impl Health {
             upstreams_reachable: count(Some(true)),
             upstreams_unreachable: unreachable,
             upstreams_unknown: count(None),
+            failover,
         }
     }
 }
@@ -156,6 +169,126 @@ struct Upstream {
     active_requests: u64,
     received_bytes: u64,
     sent_bytes: u64,
+    /// Absent: it has no backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failover: Option<Failover>,
+}
+
+/// Where an upstream that has a backup stands.
+#[derive(Serialize)]
+struct Failover {
+    upstream: String,
+    /// `primary`, `backup` or `snapshot`.
+    active_store: &'static str,
+    phase: &'static str,
+    term: u64,
+    /// What the node did by itself after `term`.
+    local_term: u64,
+    /// Absent: the primary answers.
+    since_unix_seconds: Option<u64>,
+    primary: StoreHealth,
+    backup: StoreHealth,
+    /// Writes that wait for the primary.
+    journal_pending: u64,
+    /// Writes that it refused for good.
+    dead_letters: u64,
+    /// Why an order is not followed, or what is waited for.
+    message: Option<String>,
+    stats: Stats,
+    #[serde(skip)]
+    away: bool,
+}
+
+#[derive(Serialize)]
+struct StoreHealth {
+    /// `healthy`, `unhealthy` or `unknown`.
+    verdict: &'static str,
+    /// `closed`, `half-open` or `open`.
+    breaker: &'static str,
+    since_unix_seconds: Option<u64>,
+    error: Option<String>,
+}
+
+/// The node's own account; see the contract, `FailoverStats`. Times are seconds since 1970, durations seconds.
+#[derive(Serialize)]
+struct Stats {
+    failover_active: bool,
+    failover_count: u64,
+    total_failover_time: f64,
+    last_failover_time: Option<u64>,
+    last_restoration_time: Option<u64>,
+    backup_syncs_completed: u64,
+    backup_sync_failures: u64,
+    last_backup_sync: Option<u64>,
+    total_backup_sync_time: f64,
+    sync_back_operations: u64,
+    entries_synced_back: u64,
+    sync_back_failures: u64,
+    total_sync_back_time: f64,
+    active_store: &'static str,
+    primary_circuit_breaker_state: &'static str,
+    backup_file_exists: bool,
+    backup_file_size_bytes: u64,
+    entries_in_failover: u64,
+    dead_letter_entries: u64,
+}
+
+impl Stats {
+    fn of(stats: &model::FailoverStats) -> Self {
+        Self {
+            failover_active: stats.failover_active,
+            failover_count: stats.failover_count,
+            total_failover_time: stats.total_failover_time(SystemTime::now()).as_secs_f64(),
+            last_failover_time: stats.last_failover_time.map(unix),
+            last_restoration_time: stats.last_restoration_time.map(unix),
+            backup_syncs_completed: stats.backup_syncs_completed,
+            backup_sync_failures: stats.backup_sync_failures,
+            last_backup_sync: stats.last_backup_sync.map(unix),
+            total_backup_sync_time: stats.total_backup_sync_time.as_secs_f64(),
+            sync_back_operations: stats.sync_back_operations,
+            entries_synced_back: stats.entries_synced_back,
+            sync_back_failures: stats.sync_back_failures,
+            total_sync_back_time: stats.total_sync_back_time.as_secs_f64(),
+            active_store: stats.active_store.word(),
+            primary_circuit_breaker_state: stats.primary_circuit_breaker_state.word(),
+            backup_file_exists: stats.backup_file_size_bytes > 0,
+            backup_file_size_bytes: stats.backup_file_size_bytes,
+            entries_in_failover: stats.entries_in_failover,
+            dead_letter_entries: stats.dead_letter_entries,
+        }
+    }
+}
+
+impl Failover {
+    fn of(upstream: &crate::plan::Upstream, gate: &Gate, state: &model::FailoverState) -> Self {
+        let standing = gate.standing();
+        Self {
+            upstream: upstream.name.clone(),
+            active_store: Source::of(standing.active, upstream).word(),
+            phase: standing.phase.word(),
+            term: standing.term,
+            local_term: standing.local_term,
+            since_unix_seconds: standing.since.map(unix),
+            primary: StoreHealth::of(gate.health(Store::Primary).now()),
+            backup: StoreHealth::of(gate.health(Store::Backup).now()),
+            journal_pending: state.journal_pending,
+            dead_letters: state.dead_letters,
+            message: Some(state.message.clone()).filter(|message| !message.is_empty()),
+            stats: Stats::of(&state.stats),
+            away: standing.is_away(),
+        }
+    }
+}
+
+impl StoreHealth {
+    fn of(health: model::StoreHealth) -> Self {
+        Self {
+            verdict: health.verdict.word(),
+            breaker: health.breaker.word(),
+            since_unix_seconds: health.since.map(unix),
+            error: Some(health.error).filter(|error| !error.is_empty()),
+        }
+    }
 }
 
 impl Status {
@@ -193,16 +326,21 @@ impl Status {
                 revision: refused.version.revision,
                 reasons: refused.reasons,
             }),
-            upstreams: upstreams(facts)
-                .into_iter()
-                .map(|(name, sample)| Upstream::of(name, sample))
-                .collect(),
+            upstreams: {
+                let mut failovers = failovers(facts);
+                let of = |(name, sample): (String, Sample)| {
+                    let at = failovers.iter().position(|one| one.upstream == name);
+                    let failover = at.map(|at| failovers.swap_remove(at));
+                    Upstream::of(name, sample, failover)
+                };
+                upstreams(facts).into_iter().map(of).collect()
+            },
         }
     }
 }
 
 impl Upstream {
-    fn of(name: String, sample: Sample) -> Self {
+    fn of(name: String, sample: Sample, failover: Option<Failover>) -> Self {
         Self {
             name,
             reachable: sample.reach.reachable,
@@ -218,6 +356,7 @@ impl Upstream {
             active_requests: sample.active,
             received_bytes: sample.bytes_in,
             sent_bytes: sample.bytes_out,
+            failover,
         }
     }
 }
@@ -229,10 +368,64 @@ fn upstreams(facts: &Inner) -> Vec<(String, Sample)> {
     facts.context.metrics.samples().into_iter().filter(served).collect()
 }
 
+/// Where each upstream of the plan in force stands that has a backup.
+fn failovers(facts: &Inner) -> Vec<Failover> {
+    let plan = facts.context.current.plan();
+    let with_backup = plan.upstreams.iter().filter(|one| one.backup.is_some());
+    let one = |one: &Arc<crate::plan::Upstream>| {
+        let state = facts.failover.state(&one.name).unwrap_or_default();
+        Failover::of(one, &facts.context.stores.gate(&one.name), &state)
+    };
+    with_backup.map(one).collect()
+}
+
 fn digest(version: &AppliedVersion) -> String {
     version.root_digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan,
+        stores::{Standing, Stores},
+    };
+    use o1_proto::model::{BreakerState, Phase, Verdict};
+    use std::time::Duration;
+
+    #[test]
+    fn an_upstream_with_a_backup_says_where_it_stands_and_how_both_stores_are() {
+        let upstream =
+            plan::Upstream { backup: Some(plan::Backup::Snapshot), ..plan::Upstream::bare("files") };
+        let gate = Stores::default().gate("files");
+        let home =
+            serde_json::to_value(Failover::of(&upstream, &gate, &model::FailoverState::default())).unwrap();
+        assert_eq!((&home["active_store"], &home["phase"]), (&"primary".into(), &"primary".into()));
+        let since = Some(UNIX_EPOCH + Duration::from_secs(9));
+        let (active, phase) = (Store::Backup, Phase::SyncingBack);
+        gate.set(Standing { active, reads: active, phase, since, term: 3, ..Standing::default() });
+        let down = model::StoreHealth {
+            verdict: Verdict::Unhealthy,
+            breaker: BreakerState::HalfOpen,
+            since,
+            error: "refused".into(),
+            ..model::StoreHealth::default()
+        };
+        gate.health(Store::Primary).tell(down);
+        let away = Failover::of(&upstream, &gate, &model::FailoverState::default());
+        assert!(away.away);
+        assert_eq!(
+            serde_json::to_value(away).unwrap(),
+            serde_json::json!({
+                "upstream": "files", "active_store": "snapshot", "phase": "syncing_back", "term": 3,
+                "since_unix_seconds": 9,
+                "primary": { "verdict": "unhealthy", "breaker": "half-open", "since_unix_seconds": 9, "error": "refused" },
+                "backup": { "verdict": "unknown", "breaker": "closed", "since_unix_seconds": null, "error": null },
+            })
+        );
+    }
 }

@@ -6,21 +6,16 @@ mod references;
 
 use crate::{
     context::Context,
-    control, current, listener,
+    control::{self, Identity},
+    current,
+    failover::{Failover, log::Log},
+    listener,
     metrics::Metrics,
     path,
     snapshot::{self, Snapshots},
 };
 use o1_process::{Admin, OnExit, Readiness, StateDir, Tasks, build_info::VERSION};
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, runtime::Handle};
 
 /// How long the control plane may take to hear that the node leaves.
@@ -47,6 +42,8 @@ pub struct Options {
 
 /// A node with every socket bound and every task started.
 pub struct Running {
+    failover: Arc<Failover>,
+    log: Arc<Log>,
     tasks: Tasks,
     /// Follows the control plane until the calls are finished.
     control: Tasks,
@@ -82,8 +79,16 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         launcher: Some(PathBuf::from("/proc/self/exe")),
     };
     let configured = context.readiness.register("configuration");
-    let path = path::build(&context);
-    let node = Arc::new(node::Node::new(writer, &context, path.clone(), listen));
+    let identity = Identity::begin_epoch(&state)?;
+    let log = Arc::new(Log::open(&state.path("failover"), identity.epoch)?);
+    let (path, primaries) = path::build(&context);
+    let failover = {
+        let _aside = aside.enter();
+        let life = format!("{}/{}", identity.uid_hex(), identity.epoch);
+        // Before the first configuration: no call goes to a store that the log does not call active.
+        Failover::start(&context, log.clone(), primaries, life, options.control.is_some())
+    };
+    let node = Arc::new(node::Node::new(writer, &context, path.clone(), failover.clone(), listen));
     let control_tasks = Tasks::new();
     let control_options = control::Options {
         control: options.control.clone(),
@@ -99,7 +104,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     let link = {
         let _aside = aside.enter();
         snapshot::start(&context);
-        let (link, following) = control::start(control_options, node.clone(), Arc::new(control::NoEvents))?;
+        let (link, following) = control::start(control_options, &identity, node.clone(), log.clone())?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
         tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));
         let waiting = link.clone();
@@ -109,7 +114,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
             drop(configured);
         });
         let admin = Admin::new("o1-data-plane", context.readiness.clone());
-        let facts = admin::Facts::new(&options, listen, admin_address, &context, &link, SystemTime::now());
+        let facts = admin::Facts::new(&options, (listen, admin_address), &context, &failover, &link);
         tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, facts).serve(operators, tasks.clone()));
         link
     };
@@ -124,6 +129,8 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         "data plane started"
     );
     Ok(Running {
+        failover,
+        log,
         tasks,
         control: control_tasks,
         readiness: context.readiness,
@@ -155,10 +162,12 @@ impl Running {
         }
         // 1 go unready  2 stop accepting  3 finish calls, say goodbye to streams  4 cut what is left
         self.readiness.set_draining();
+        self.failover.stopping();
         self.tasks.begin_stop();
         let in_time = self.tasks.stopped_within(self.drain).await;
         self.control.begin_stop();
         self.control.stopped_within(GOODBYE_WITHIN).await;
+        self.log.close().await;
         let fault = self.tasks.fault().or_else(|| self.control.fault());
         match &fault {
             Some(task) => tracing::error!(task, "stopped because a task ended that must not"),

@@ -7,6 +7,7 @@ use crate::{
         UpstreamStats,
     },
     current,
+    failover::{Failover, log::Log as FailoverLog},
     inventory::Inventory,
     logs::{Log, Logs},
     metrics::{self, LATENCY_BOUNDS_US, Metrics, Sample},
@@ -18,7 +19,7 @@ use crate::{
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use o1_process::Readiness;
-use o1_proto::model::{DecisionState, Directive, FailoverState, Fleet, StoreHealth};
+use o1_proto::model::{DecisionState, Directive, Event, FailoverState, Fleet, StoreHealth};
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -36,7 +37,7 @@ pub(super) struct Node {
     listen: SocketAddr,
     /// What was applied last. Locked while plans are compiled and swapped: one at a time.
     applied: Mutex<Option<(Version, Arc<Fleet>)>>,
-    failover_changed: watch::Sender<u64>,
+    failover: Arc<Failover>,
 }
 
 impl Node {
@@ -44,6 +45,7 @@ impl Node {
         writer: current::Writer,
         context: &Context,
         path: Arc<Path>,
+        failover: Arc<Failover>,
         listen: SocketAddr,
     ) -> Self {
         Self {
@@ -55,7 +57,7 @@ impl Node {
             readiness: context.readiness.clone(),
             keyring: context.keyring.clone(),
             applied: Mutex::default(),
-            failover_changed: watch::Sender::new(0),
+            failover,
             logs: context.logs.clone(),
         }
     }
@@ -178,23 +180,52 @@ impl control::Node for Node {
         self.keyring.replace(keys);
     }
 
-    fn directed(&self, _: Vec<Directive>) {}
+    fn directed(&self, directives: Vec<Directive>) {
+        self.failover.directed(directives);
+    }
 
     fn failover(&self) -> Vec<(String, FailoverState)> {
-        Vec::new()
+        self.failover.report()
     }
 
     fn observations(&self) -> (bool, Vec<(String, StoreHealth, StoreHealth)>) {
-        (false, Vec::new())
+        self.failover.observations()
     }
 
     fn failover_changed(&self) -> watch::Receiver<u64> {
-        self.failover_changed.subscribe()
+        self.failover.changed()
     }
 
-    fn decisions(&self, _: DecisionState) {}
+    fn decisions(&self, state: DecisionState) {
+        self.failover.decisions(state);
+    }
 
-    fn control_plane(&self, _: bool) {}
+    fn control_plane(&self, connected: bool) {
+        self.failover.connected(connected);
+    }
+}
+
+/// The failover log as the control path sees it.
+impl control::EventSource for FailoverLog {
+    fn oldest(&self) -> Option<control::Position> {
+        self.oldest()
+    }
+
+    fn newest(&self) -> Option<control::Position> {
+        self.newest()
+    }
+
+    fn after(&self, after: control::Position, limit: usize) -> Vec<(u64, Event)> {
+        self.events_after(after, limit)
+    }
+
+    fn delivered(&self, through: control::Position) {
+        self.delivered(through);
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.events()
+    }
 }
 
 /// What a static token of this name gives.

@@ -17,11 +17,11 @@ use crate::{
     mcp::{self, Message, json, method, rpc},
     plan::{self, Backup},
     snapshot::{Answer, Keys, Snapshots},
-    stores::Gate,
+    stores::{self, Gate},
 };
 use bytes::Bytes;
 use http::StatusCode;
-use o1_proto::model::Store;
+use o1_proto::model::{FailoverMetadata, Store};
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -39,6 +39,8 @@ pub(super) struct Kept {
     method: Box<str>,
     /// The raw id.
     id: Bytes,
+    /// When results say which store they came from.
+    metadata: FailoverMetadata,
     /// Among those who share whatever comes.
     own: Keys,
     /// Among everybody, if the server can say that its answer is for them.
@@ -99,6 +101,7 @@ impl Kept {
             gate,
             method: method.into(),
             id,
+            metadata: call.plan.clients.failover_metadata,
             own: keys(partition),
             public: public.then(|| keys(Partition::Everybody)),
         }
@@ -143,7 +146,21 @@ impl Kept {
     pub(super) fn found(&self) -> Option<Reply> {
         let answer = self.find()?;
         let stale = Some(answer.received);
-        Some(Reply { stale, ..Reply::json(rpc::result(&self.id, &answer.result)) })
+        Some(Reply { stale, ..Reply::json(self.marked(rpc::result(&self.id, &answer.result))) })
+    }
+
+    /// What somebody asked for by name says that it is old.
+    fn marked(&self, text: Bytes) -> Bytes {
+        if method::named_by(&self.method).is_none() {
+            return text;
+        }
+        let (standing, primary) = (self.gate.standing(), self.gate.health(Store::Primary).words());
+        let answer = stores::Answer { by: stores::Source::Snapshot, stale: true, journaled: false };
+        match (stores::mark(self.metadata, &self.upstream, &standing, primary, answer), Message::parse(&text))
+        {
+            (Some(mark), Ok(message)) => stores::put(&message, &mark).bytes().clone(),
+            _ => text,
+        }
     }
 
     /// The same in place of an answer that a backup did not give. A primary that does not answer is the failover path's

@@ -230,7 +230,7 @@ pub fn start(
     identity: &Identity,
     node: Arc<dyn Node>,
     events: Arc<dyn EventSource>,
-) -> io::Result<(Link, impl Future<Output = ()> + Send)> {
+) -> io::Result<(Link, impl Future<Output = ()> + Send + use<>)> {
     if let Some(uri) = &options.control
         && (uri.scheme_str() != Some("http") || uri.authority().is_none())
     {

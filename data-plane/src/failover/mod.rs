@@ -126,8 +126,12 @@ impl Failover {
         for name in shared.log.upstreams() {
             Keeper::recovered(&shared, &name).publish();
         }
+        shared.note(shared.event(EventKind::NodeStarted, ""));
         let this = Arc::new(Self { shared, orders: Mutex::default() });
         context.stores.set_journal(this.clone());
+        let (synced, told) = (this.clone(), this.clone());
+        context.snapshots.on_sync(move |upstream, outcome| synced.synced(upstream, outcome));
+        context.stores.set_told(move |upstream, sessions| told.told(upstream, sessions));
         let following = this.clone().follow();
         context.tasks.spawn("failover", OnExit::Shutdown, following);
         this
@@ -241,8 +245,13 @@ impl Failover {
         self.shared.changed.subscribe()
     }
 
+    /// The process was asked to end.
+    pub fn stopping(&self) {
+        self.shared.note(self.shared.event(EventKind::NodeStopping, ""));
+    }
+
     /// A snapshot was written, or could not be.
-    pub fn synced(&self, upstream: &str, synced: &Result<(Duration, u64), String>) {
+    fn synced(&self, upstream: &str, synced: &Result<(Duration, u64), String>) {
         let event = match synced {
             Ok((took, bytes)) => {
                 let event = self.shared.event(EventKind::BackupSyncCompleted, upstream);
@@ -258,7 +267,7 @@ impl Failover {
     }
 
     /// Client sessions were told of a change.
-    pub fn told(&self, upstream: &str, sessions: u64) {
+    fn told(&self, upstream: &str, sessions: u64) {
         let event = self.shared.event(EventKind::ClientsNotified, upstream);
         self.shared.note(o1_proto::model::Event { entries: sessions, ..event });
     }

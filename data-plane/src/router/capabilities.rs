@@ -42,10 +42,23 @@ pub(super) fn announces_changes(handshake: &Message) -> bool {
 /// What upstreams said of themselves; `None`: one that nobody has heard of yet.
 pub(super) type Handshakes = [(Arc<Upstream>, Option<Message>)];
 
+/// Whether the gateway itself has something to say: which store of an upstream answers, see
+/// [`super::status`] and [`super::notices`].
+pub(super) fn tells_of_stores(handshakes: &Handshakes) -> bool {
+    handshakes.iter().any(|(upstream, _)| upstream.backup.is_some())
+}
+
+/// Whether legacy clients are told to expect log messages.
+pub(super) fn announces_logging(handshakes: &Handshakes) -> bool {
+    let up = handshakes.iter().filter_map(|(_, handshake)| handshake.as_ref());
+    tells_of_stores(handshakes) || up.clone().any(|handshake| offers(handshake, "logging"))
+}
+
 /// The union of what can really be served. An upstream that does not answer now may offer anything later, so
 /// the kinds of lists are announced for it: their `list_changed` says when it is there.
 fn merged(handshakes: &Handshakes, modern: bool) -> Map<String, Value> {
     let silent = handshakes.iter().any(|(_, handshake)| handshake.is_none());
+    let status = tells_of_stores(handshakes);
     let up = || handshakes.iter().filter_map(|(_, handshake)| handshake.as_ref());
     let any = |capability: &str| up().any(|handshake| offers(handshake, capability));
     let mut merged = Map::new();
@@ -54,8 +67,8 @@ fn merged(handshakes: &Handshakes, modern: bool) -> Map<String, Value> {
             merged.insert(list.to_owned(), json!({ "listChanged": true }));
         }
     }
-    if silent || any("resources") {
-        let subscribe = up().any(|handshake| offers_inside(handshake, "resources", "subscribe"));
+    if silent || status || any("resources") {
+        let subscribe = status || up().any(|handshake| offers_inside(handshake, "resources", "subscribe"));
         let mut resources = json!({ "listChanged": true });
         if subscribe {
             resources["subscribe"] = json!(true);
@@ -65,7 +78,7 @@ fn merged(handshakes: &Handshakes, modern: bool) -> Map<String, Value> {
     if any("completions") {
         merged.insert("completions".to_owned(), json!({}));
     }
-    if !modern && any("logging") {
+    if !modern && announces_logging(handshakes) {
         merged.insert("logging".to_owned(), json!({}));
     }
     // Whoever wants the pages of an app reads them as resources, and those find their owner.

@@ -3,7 +3,7 @@
 
 use super::{Router, legacy::text_at};
 use crate::{
-    call::{Ask, Body, Call, Handle, Reply, read_messages},
+    call::{Ask, Body, Call, Handle, Reply, Upstreams, read_messages},
     failure::{Failure, Kind},
     mcp::{self, Message, json, method},
     plan::Upstream,
@@ -13,8 +13,22 @@ use futures_util::StreamExt as _;
 use http::header;
 use std::sync::Arc;
 
-impl<N: Handle> Router<N> {
-    pub(super) async fn one(&self, mut call: Call, upstream: &Arc<Upstream>) -> Result<Reply, Failure> {
+impl<N: Upstreams + Handle> Router<N> {
+    pub(super) async fn one(&self, call: Call, upstream: &Arc<Upstream>) -> Result<Reply, Failure> {
+        match self.hearer(&call, upstream) {
+            None => self.permitted(call, upstream).await,
+            // Boxed: only some calls need it.
+            Some(hearer) => {
+                Box::pin(async {
+                    let reply = self.permitted(call.clone(), upstream).await?;
+                    Ok(self.told_alone(hearer, &call, reply).await)
+                })
+                .await
+            }
+        }
+    }
+
+    async fn permitted(&self, mut call: Call, upstream: &Arc<Upstream>) -> Result<Reply, Failure> {
         if call.principal.access.every_tool(upstream) {
             return self.next.handle(call).await;
         }

@@ -1,6 +1,8 @@
 //! Legacy calls on the aggregated route.
 
-use super::{Router, capabilities, category::Category, lists::server, only, requests};
+use super::{
+    Router, capabilities, category::Category, lists::server, notices::LEVELS, only, requests, status,
+};
 use crate::{
     call::{Ask, Call, Reply, Session, Upstreams, read_response},
     failure::{Failure, Kind},
@@ -8,8 +10,6 @@ use crate::{
     plan::Upstream,
 };
 use std::sync::Arc;
-
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 impl<N: Upstreams> Router<N> {
     pub(super) async fn legacy(&self, call: Call, session: &Arc<Session>) -> Result<Reply, Failure> {
@@ -26,7 +26,10 @@ impl<N: Upstreams> Router<N> {
                     mcp::Kind::Request => self.legacy_request(&call, &message, session).await,
                     mcp::Kind::Notification => self.notification(&call, &message, session).await,
                     mcp::Kind::Response => {
-                        if let Some((upstream, response)) = requests::answered(&call, session, &message) {
+                        let stores = &self.context.stores;
+                        if let Some((upstream, response)) =
+                            requests::answered(stores, &call, session, &message)
+                        {
                             self.next.ask(call.with_message(response), upstream).await?;
                         }
                         Ok(Reply::accepted())
@@ -47,6 +50,7 @@ impl<N: Upstreams> Router<N> {
             method::INITIALIZE => {
                 let handshakes = self.handshakes(call).await?;
                 let result = capabilities::initialize_result(&handshakes, session.version);
+                requests::State::of(session).announced_logging(capabilities::announces_logging(&handshakes));
                 Ok(Reply::json(rpc::result(id, &result)))
             }
             method::PING => Ok(Reply::json(rpc::result(id, b"{}"))),
@@ -57,8 +61,11 @@ impl<N: Upstreams> Router<N> {
                     self.list(call, message, category).await
                 }
                 Target::One(upstream, message) => {
-                    requests::tracked(&*self.next, call.with_message(message), upstream, session).await
+                    let gate = self.context.stores.gate(&upstream.name);
+                    let call = call.with_message(message);
+                    requests::tracked(&*self.next, call, upstream, session, &gate).await
                 }
+                Target::Status(upstream) => self.status(call, message, session, &upstream),
             },
         }
     }
@@ -72,14 +79,38 @@ impl<N: Upstreams> Router<N> {
             method::TOOLS_CALL => self.renamed(call, message, Category::Tools, &["name"]).await?,
             method::PROMPTS_GET => self.renamed(call, message, Category::Prompts, &["name"]).await?,
             method::RESOURCES_READ | method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE => {
-                Target::One(
-                    self.owner_of_resource(call, &text_at(message, &["uri"])?).await?,
-                    message.clone(),
-                )
+                self.resource_target(call, message).await?
             }
             method::COMPLETE => self.completion_target(call, message).await?,
             _ => Target::One(only(call, message)?, message.clone()),
         })
+    }
+
+    /// Whose the resource named in a request is.
+    pub(super) async fn resource_target(&self, call: &Call, message: &Message) -> Result<Target, Failure> {
+        let uri = text_at(message, &["uri"])?;
+        if status::is_own(&uri) {
+            return Ok(Target::Status(status::named(call, &uri)?));
+        }
+        Ok(Target::One(self.owner_of_resource(call, &uri).await?, message.clone()))
+    }
+
+    /// A request about the status of an upstream.
+    fn status(
+        &self,
+        call: &Call,
+        message: &Message,
+        session: &Session,
+        upstream: &Upstream,
+    ) -> Result<Reply, Failure> {
+        let (gate, state) = (self.context.stores.gate(&upstream.name), requests::State::of(session));
+        match message.method() {
+            method::RESOURCES_SUBSCRIBE => state.followed.follow(&gate, upstream),
+            method::RESOURCES_UNSUBSCRIBE => state.followed.unfollow(upstream),
+            _ => return Ok(status::answer(call, message, &gate, upstream)),
+        }
+        state.stirred.notify_one();
+        Ok(Reply::json(rpc::result(message.id().unwrap_or_default(), b"{}")))
     }
 
     pub(super) async fn completion_target(&self, call: &Call, message: &Message) -> Result<Target, Failure> {
@@ -165,6 +196,8 @@ pub(super) enum Target {
     List(Category),
     /// One upstream, with the message as it knows it.
     One(Arc<Upstream>, Message),
+    /// The gateway itself, about this upstream.
+    Status(Arc<Upstream>),
 }
 
 /// A string in `params` that must be there.

@@ -3,6 +3,7 @@
 
 use super::{
     Router,
+    status::{self, Followed},
     stream::{For, Listen},
 };
 use crate::{
@@ -26,15 +27,23 @@ impl<N: Upstreams> Router<N> {
         }
         let mut resources: HashMap<_, Vec<String>> = HashMap::new();
         let mut honoured = Vec::new();
+        let statuses = Followed::default();
         for uri in wanted_resources(request)? {
+            if status::is_own(&uri) {
+                if let Ok(upstream) = status::named(call, &uri) {
+                    statuses.follow(&self.context.stores.gate(&upstream.name), &upstream);
+                    honoured.push(uri);
+                }
+                continue;
+            }
             if let Ok(owner) = self.owner_of_resource(call, &uri).await {
                 resources.entry(owner.name.clone()).or_default().push(uri.clone());
                 honoured.push(uri);
             }
         }
-        let listen = Listen { request: request.clone(), lists, resources };
+        let listen = Listen { request: request.clone(), lists, resources, statuses };
         let acknowledged = acknowledgement(&listen, &honoured);
-        Ok(Reply::messages(self.feed(call, For::Listen(listen), Some(acknowledged))))
+        Ok(Reply::messages(self.feed(call, For::Listen(Box::new(listen)), Some(acknowledged))))
     }
 }
 

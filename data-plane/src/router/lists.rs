@@ -5,7 +5,7 @@ use super::{
     catalogue::{self, Entry, View},
     category::Category,
     offer::{Index, Part, Wanted},
-    requests,
+    requests, status,
 };
 use crate::{
     call::{Ask, Call, Caller, Reply, Route, Upstreams},
@@ -79,7 +79,8 @@ impl<N: Upstreams> Router<N> {
                 let list = own.get(upstream, category);
                 (upstream.clone(), list.or_else(|| self.list_of(view, upstream, category)))
             };
-            let parts: Vec<_> = server.upstreams.iter().map(part).collect();
+            let parts = server.upstreams.iter().map(part);
+            let parts: Vec<_> = parts.chain(status::parts(server, category)).collect();
             Index::new(server, &call.principal.access, category, &parts, |name, first, other| {
                 self.clashes.tell(server, name, first, other);
             })

@@ -14,10 +14,12 @@ mod listen;
 mod lists;
 mod modern;
 mod names;
+mod notices;
 mod offer;
 mod owners;
 mod purge;
 mod requests;
+mod status;
 mod stream;
 
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
     plan::{Server, Upstream},
 };
 use catalogue::Catalogue;
+use o1_process::OnExit;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
@@ -58,6 +61,15 @@ impl<N: Upstreams> Router<N> {
     pub fn new(context: &Context, next: N) -> Self {
         let next = Arc::new(next);
         let catalogue = Catalogue::new(context, &next);
+        let (stores, stopping) = (context.stores.clone(), context.tasks.stopping());
+        context.tasks.spawn("clients told", OnExit::Quiet, async move {
+            loop {
+                tokio::select! {
+                    () = stores.gather_told() => {}
+                    () = stopping.cancelled() => return,
+                }
+            }
+        });
         Self { context: context.clone(), next, catalogue, clashes: Arc::default() }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Router, capabilities,
     category::Category,
     legacy::{Target, text_at},
-    only,
+    only, status,
 };
 use crate::{
     call::{Ask, Call, Reply, Upstreams},
@@ -34,10 +34,7 @@ impl<N: Upstreams> Router<N> {
             method::LISTEN => return self.listen(&call, &message).await,
             method::TOOLS_CALL => self.renamed(&call, &message, Category::Tools, &["name"]).await?,
             method::PROMPTS_GET => self.renamed(&call, &message, Category::Prompts, &["name"]).await?,
-            method::RESOURCES_READ => Target::One(
-                self.owner_of_resource(&call, &text_at(&message, &["uri"])?).await?,
-                message.clone(),
-            ),
+            method::RESOURCES_READ => self.resource_target(&call, &message).await?,
             method::COMPLETE => self.completion_target(&call, &message).await?,
             removed if method::REMOVED.contains(&removed) => {
                 return Err(Failure::new(Kind::UnknownMethod, format!("Method not found: {removed}")));
@@ -52,7 +49,16 @@ impl<N: Upstreams> Router<N> {
             Target::One(upstream, message) => {
                 let mut call = call.with_message(message.clone());
                 renamed_header(&mut call, &message)?;
-                self.next.ask(call, upstream).await
+                let hearer = self.hearer(&call, &upstream);
+                let reply = self.next.ask(call, upstream).await?;
+                Ok(match hearer {
+                    Some(hearer) => hearer.told(reply),
+                    None => reply,
+                })
+            }
+            Target::Status(upstream) => {
+                let gate = self.context.stores.gate(&upstream.name);
+                Ok(status::answer(&call, &message, &gate, &upstream))
             }
         }
     }

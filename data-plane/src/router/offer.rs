@@ -4,7 +4,7 @@
 use super::{
     catalogue::{Item, List},
     category::Category,
-    names,
+    names, status,
 };
 use crate::{
     mcp::json,
@@ -104,6 +104,9 @@ pub(super) fn by_name(
     found
 }
 
+/// The longest that clients may take a list for granted of which an upstream with a backup has a part.
+const FRESH_MAX: Duration = Duration::from_secs(30);
+
 /// One category of what a caller sees on a route, complete and in order.
 pub(super) struct Index {
     pub shown: Vec<Shown>,
@@ -143,6 +146,9 @@ impl Index {
         for (upstream, list) in parts {
             let Some(list) = list else { continue };
             for (at, item) in list.items.iter().enumerate() {
+                if status::is_own(&item.name) && !list.is_own {
+                    continue;
+                }
                 let Ok(face) = face(server, access, category, upstream, &item.name) else { continue };
                 if let Some(first) = index.by_name.get(&face.name).and_then(|at| index.shown.get(*at)) {
                     clash(&face.name, &first.upstream, upstream);
@@ -165,6 +171,10 @@ impl Index {
     pub(super) fn freshness(&self, longest: Duration) -> (Duration, bool) {
         // What an upstream that nobody has heard of lists may come at any moment.
         let fresh_for = |(upstream, list): &Part| match list {
+            // Another store may list something else at any moment.
+            Some(list) if upstream.backup.is_some() => {
+                list.fresh_for(upstream.cache.lists, longest.min(FRESH_MAX))
+            }
             Some(list) => list.fresh_for(upstream.cache.lists, longest),
             None => Some(Duration::ZERO),
         };

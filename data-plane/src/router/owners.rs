@@ -5,7 +5,7 @@ use super::{
     catalogue::{List, fetch},
     category::Category,
     lists::server,
-    offer, requests,
+    offer, requests, status,
 };
 use crate::{
     call::{Call, Session, Upstreams},
@@ -149,6 +149,9 @@ impl<N: Upstreams> Router<N> {
     /// Whose a resource is: of the upstream that lists it, has the template that fits best, is named for it by the
     /// operator, or is the only one with resources.
     pub(super) async fn owner_of_resource(&self, call: &Call, uri: &str) -> Result<Arc<Upstream>, Failure> {
+        if status::is_own(uri) {
+            return Err(status::unknown(uri));
+        }
         if let Some(owner) = self.resource_on_a_list(call, uri).await? {
             return Ok(owner);
         }
@@ -181,8 +184,7 @@ impl<N: Upstreams> Router<N> {
                 return Ok(owner);
             }
         }
-        let data = serde_json::json!({ "uri": uri });
-        Err(Failure::new(Kind::UnknownResource, format!("Resource not found: {uri}")).with_data(data))
+        Err(status::unknown(uri))
     }
 
     async fn resource_on_a_list(&self, call: &Call, uri: &str) -> Result<Option<Arc<Upstream>>, Failure> {

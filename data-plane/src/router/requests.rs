@@ -5,12 +5,14 @@ use super::{
     catalogue::{self, List},
     category::Category,
     offer::Indices,
+    status::Followed,
 };
 use crate::{
     call::{Call, Messages, Session, Upstreams},
     failure::Failure,
     mcp::{Kind, Message, json, method},
     plan::{Key, Upstream},
+    stores::{Gate, Stores},
 };
 use futures_util::StreamExt as _;
 use std::{
@@ -33,6 +35,10 @@ pub(super) struct State {
     pub(super) stirred: Notify,
     /// Names of the upstreams that the client's stream hears, or tried to; `None` while the client has no stream.
     hears: watch::Sender<Option<HashSet<String>>>,
+    /// What the client follows of the gateway's own.
+    pub(super) followed: Followed,
+    /// Whether the client was told to expect log messages; unknown of one that another node told.
+    logging: OnceLock<bool>,
 }
 
 /// How long the first request of a session to an upstream waits until the client's stream hears it: what the
@@ -80,6 +86,8 @@ struct Asked {
     upstream: Key,
     /// The server's own id for it.
     id: Vec<u8>,
+    /// How often the upstream's calls had moved to its other store: another server uses the same ids.
+    moves: u64,
 }
 
 impl State {
@@ -198,8 +206,19 @@ impl State {
         inner.own = Arc::new(own);
     }
 
-    /// A message of a server as the client may see it; `None`: not at all.
-    pub(super) fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
+    /// Notes what the client was told of log messages.
+    pub(super) fn announced_logging(&self, logging: bool) {
+        let _ = self.logging.set(logging);
+    }
+
+    /// Whether the client may be sent log messages.
+    pub(super) fn may_log(&self) -> bool {
+        self.logging.get() != Some(&false)
+    }
+
+    /// A message of a server as the client may see it; `None`: not at all. `moves` counts how often the calls of its
+    /// upstream had gone to the other store when it was asked.
+    pub(super) fn outward(&self, upstream: &Key, moves: u64, message: Message) -> Option<Message> {
         match (message.kind(), message.method()) {
             // The client hears of it when what it sees has changed.
             (Kind::Notification, changed) if method::LIST_CHANGED.contains(&changed) => {
@@ -217,7 +236,7 @@ impl State {
                 inner.last += 1;
                 let ours = inner.last;
                 let id = message.id().unwrap_or_default().to_vec();
-                inner.asked.insert(ours, Asked { upstream: *upstream, id });
+                inner.asked.insert(ours, Asked { upstream: *upstream, id, moves });
                 Some(message.with_id(ours.to_string().as_bytes()))
             }
             (Kind::Notification, method::CANCELLED) => {
@@ -236,11 +255,11 @@ impl State {
         }
     }
 
-    /// Whose request a client's response answers, and under which id the server knows it.
-    pub(super) fn inward(&self, response: &Message) -> Option<(Key, Message)> {
+    /// Whose request a client's response answers, when that was asked, and under which id the server knows it.
+    fn inward(&self, response: &Message) -> Option<(Key, u64, Message)> {
         let id = std::str::from_utf8(response.id()?).ok()?.parse::<u64>().ok()?;
         let asked = self.lock().asked.remove(&id)?;
-        Some((asked.upstream, response.with_id(&asked.id)))
+        Some((asked.upstream, asked.moves, response.with_id(&asked.id)))
     }
 
     /// The upstreams that wait for an answer of the client.
@@ -276,6 +295,7 @@ pub(super) async fn tracked<N: Upstreams>(
     call: Call,
     upstream: Arc<Upstream>,
     session: &Arc<Session>,
+    gate: &Gate,
 ) -> Result<crate::call::Reply, Failure> {
     let key = upstream.key;
     State::of(session).uses(&upstream.name).await;
@@ -286,9 +306,11 @@ pub(super) async fn tracked<N: Upstreams>(
     State::of(session).lock().calls.insert(id.clone(), key);
     let working = Working { session: session.clone(), id };
     let mut reply = next.ask(call, upstream).await?;
+    // Not before: it may have waited until calls went to the other store.
+    let moves = gate.moves();
     reply.body = match reply.body {
         crate::call::Body::Messages(messages) => {
-            crate::call::Body::Messages(renumbered(messages, working, key))
+            crate::call::Body::Messages(renumbered(messages, working, key, moves))
         }
         // One JSON answer: no requests in it, and it is at work no longer than it takes to arrive.
         other => other,
@@ -296,11 +318,11 @@ pub(super) async fn tracked<N: Upstreams>(
     Ok(reply)
 }
 
-fn renumbered(messages: Messages, working: Working, key: Key) -> Messages {
+fn renumbered(messages: Messages, working: Working, key: Key, moves: u64) -> Messages {
     messages
         .filter_map(move |message| {
             let message = match message {
-                Ok(message) => State::of(&working.session).outward(&key, message).map(Ok),
+                Ok(message) => State::of(&working.session).outward(&key, moves, message).map(Ok),
                 Err(failure) => Some(Err(failure)),
             };
             async move { message }
@@ -308,14 +330,16 @@ fn renumbered(messages: Messages, working: Working, key: Key) -> Messages {
         .boxed()
 }
 
-/// The upstream of a client's response and the response as it knows it.
+/// The upstream of a client's response and the response as it knows it; `None`: nobody there waits for it.
 pub(super) fn answered(
+    stores: &Stores,
     call: &Call,
     session: &Session,
     response: &Message,
 ) -> Option<(Arc<Upstream>, Message)> {
-    let (key, response) = State::of(session).inward(response)?;
-    Some((call.plan.by_key(&key).cloned()?, response))
+    let (key, moves, response) = State::of(session).inward(response)?;
+    let upstream = call.plan.by_key(&key).cloned()?;
+    (stores.gate(&upstream.name).moves() == moves).then_some((upstream, response))
 }
 
 /// The upstream that a client's `notifications/cancelled` concerns.
@@ -339,13 +363,13 @@ mod tests {
 
     fn asks(state: &State, upstream: &Key, id: &str) -> String {
         let request = message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#));
-        let seen = state.outward(upstream, request).expect("a request is always passed on");
+        let seen = state.outward(upstream, 0, request).expect("a request is always passed on");
         String::from_utf8(seen.id().unwrap().to_vec()).unwrap()
     }
 
     fn answers(state: &State, id: &str) -> Option<(Key, String)> {
         let response = message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#));
-        let (key, response) = state.inward(&response)?;
+        let (key, _, response) = state.inward(&response)?;
         Some((key, String::from_utf8(response.id().unwrap().to_vec()).unwrap()))
     }
 

@@ -4,16 +4,19 @@
 
 use super::{
     Router,
-    catalogue::Following,
+    catalogue::{Following, moved},
     category::Category,
     listen::LISTS,
+    notices,
     requests::{State, Told},
+    status::{self, Followed},
 };
 use crate::{
     call::{Ask, Call, Messages, Reply, Route, Session, Upstreams, read_messages},
     failure::Kind,
     mcp::{self, Message, era, json, method, rpc},
     plan::{Key, Plan, Upstream},
+    stores::Notice,
 };
 use futures_util::StreamExt as _;
 use o1_process::{AbortOnDrop, Backoff, OnExit};
@@ -37,7 +40,7 @@ pub(super) enum For {
     /// A legacy session's GET stream.
     Session(Arc<Session>),
     /// A modern client's `subscriptions/listen`.
-    Listen(Listen),
+    Listen(Box<Listen>),
 }
 
 /// A modern subscription, as honoured.
@@ -47,6 +50,8 @@ pub(super) struct Listen {
     pub(super) lists: [bool; 3],
     /// Resources, by the name of the upstream that owns them.
     pub(super) resources: HashMap<String, Vec<String>>,
+    /// Resources that are the gateway's own.
+    pub(super) statuses: Followed,
 }
 
 impl<N: Upstreams> Router<N> {
@@ -69,6 +74,23 @@ impl<N: Upstreams> Router<N> {
         });
         ReceiverStream::new(receiver).map(Ok).boxed()
     }
+}
+
+/// What is heard for a stream, as long as it is wanted.
+#[derive(Default)]
+struct Sources {
+    upstreams: HashMap<Key, AbortOnDrop>,
+    statuses: HashMap<Key, AbortOnDrop>,
+}
+
+/// Why nothing more came from an upstream.
+enum Ended {
+    /// The client is gone.
+    Unwanted,
+    /// The upstream has no such stream, or refused it.
+    Refused,
+    /// It broke off, or could not be asked.
+    Broken,
 }
 
 struct Feed<N> {
@@ -94,7 +116,8 @@ impl<N: Upstreams> Feed<N> {
     async fn run(mut self) {
         let mut plans = self.router.context.current.watch();
         let stopping = self.router.context.tasks.stopping();
-        let mut sources: HashMap<Key, AbortOnDrop> = HashMap::new();
+        let mut notices = self.router.context.stores.notices();
+        let mut sources = Sources::default();
         let mut told = Told::default();
         let _hearing = self.of.hearing();
         loop {
@@ -114,6 +137,12 @@ impl<N: Upstreams> Feed<N> {
                 _ = changed.changed() => {}
                 () = self.of.stirred() => {
                     self.check_own();
+                    continue;
+                }
+                notice = notices::next(&mut notices) => {
+                    if self.announce(&notice).await.is_err() {
+                        return;
+                    }
                     continue;
                 }
                 () = closed.cancelled() => {}
@@ -145,15 +174,30 @@ impl<N: Upstreams> Feed<N> {
         true
     }
 
-    /// Starts and ends sources: one for each upstream that has something to say here.
-    fn follow(&self, sources: &mut HashMap<Key, AbortOnDrop>) {
+    /// Starts and ends sources: one for each upstream that has something to say here, and one for each that the
+    /// gateway has to say something of.
+    fn follow(&self, sources: &mut Sources) {
         let Route::Server(server) = &self.call.route else { return };
-        sources.retain(|key, _| server.upstreams.iter().any(|one| one.key == *key));
+        let Sources { upstreams, statuses } = sources;
+        upstreams.retain(|key, _| server.upstreams.iter().any(|one| one.key == *key));
         for upstream in server.upstreams.iter().filter(|one| self.of.concerns(one)) {
-            if let Entry::Vacant(vacant) = sources.entry(upstream.key) {
+            if let Entry::Vacant(vacant) = upstreams.entry(upstream.key) {
                 let (source, of) = (self.clone(), upstream.clone());
                 let task =
                     self.router.context.tasks.spawn("client stream source", OnExit::Quiet, source.source(of));
+                vacant.insert(task.abort_on_drop());
+            }
+        }
+        let is_followed = |one: &&Arc<Upstream>| {
+            self.of.followed().is_followed(one) && status::is_shown(server, &self.call.principal.access, one)
+        };
+        let followed: Vec<_> = server.upstreams.iter().filter(is_followed).collect();
+        statuses.retain(|key, _| followed.iter().any(|one| one.key == *key));
+        for upstream in followed {
+            if let Entry::Vacant(vacant) = statuses.entry(upstream.key) {
+                let (source, of) = (self.clone(), upstream.clone());
+                let task =
+                    self.router.context.tasks.spawn("client status source", OnExit::Quiet, source.status(of));
                 vacant.insert(task.abort_on_drop());
             }
         }
@@ -202,59 +246,105 @@ impl<N: Upstreams> Feed<N> {
         Ok(())
     }
 
+    /// Says that something other answers than before, to a session that may know and wants to.
+    async fn announce(&self, notice: &Notice) -> Result<(), mpsc::error::SendError<Message>> {
+        let (For::Session(session), Route::Server(server)) = (&*self.of, &self.call.route) else {
+            // Nothing but what was subscribed to may come by the other kind (2026-07-28, "subscriptions").
+            return Ok(());
+        };
+        let of = server.upstreams.iter().find(|one| one.name == notice.upstream);
+        let Some(upstream) = of.filter(|one| self.call.principal.access.upstream(one)) else { return Ok(()) };
+        if State::of(session).may_log()
+            && let Some(message) = notices::message(notice, upstream, session.log_level().as_deref())
+        {
+            self.sender.send(message).await?;
+            self.router.context.stores.told(&notice.upstream);
+        }
+        Ok(())
+    }
+
+    /// Says that the status of an upstream is another.
+    async fn status(self, upstream: Arc<Upstream>) {
+        let gate = self.router.context.stores.gate(&upstream.name);
+        let mut changes = status::Changes::of(&gate);
+        loop {
+            changes.seen();
+            if self.of.followed().is_news(&gate, &upstream)
+                && let Some(updated) = self.of.updated(&upstream)
+                && self.sender.send(updated).await.is_err()
+            {
+                return;
+            }
+            changes.next().await;
+            tokio::time::sleep(DEBOUNCE).await;
+        }
+    }
+
     /// Forwards what one upstream says, and connects again for as long as the stream is wanted.
     async fn source(self, upstream: Arc<Upstream>) {
         let Some(ask) = self.of.ask(&upstream) else { return };
         let call = Call { ask, ..self.call.clone() };
+        let gate = self.router.context.stores.gate(&upstream.name);
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
         loop {
-            let began = Instant::now();
-            match self.router.next.ask(call.clone(), upstream.clone()).await {
-                Ok(reply) => {
-                    self.of.hears(&upstream.name);
-                    if !self.forward(read_messages(reply), &upstream.key).await {
-                        return;
-                    }
+            let (began, moves) = (Instant::now(), gate.moves());
+            let asked = tokio::select! {
+                asked = self.router.next.ask(call.clone(), upstream.clone()) => Some(asked),
+                // The store that calls left may never answer.
+                () = moved(&gate, moves) => None,
+            };
+            self.of.hears(&upstream.name);
+            let ended = match asked {
+                Some(Ok(reply)) => {
+                    let ended = self.forward(read_messages(reply), &upstream.key, moves).await;
                     // What it says until the next stream stands, nobody hears.
-                    if let For::Session(session) = &*self.of {
-                        State::of(session).suspect_own(&upstream.key);
-                    }
+                    self.of.suspects(&upstream.key);
+                    ended
                 }
                 // It has no such stream: it says nothing beside answers.
-                Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => {
-                    self.of.hears(&upstream.name);
-                    return;
+                Some(Err(failure)) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => {
+                    Ended::Refused
                 }
-                Err(failure) => {
-                    self.of.hears(&upstream.name);
-                    tracing::debug!(
-                        upstream = upstream.name,
-                        error = failure.chain(),
-                        "no stream from the upstream"
-                    );
+                Some(Err(failure)) => {
+                    let error = failure.chain();
+                    tracing::debug!(upstream = upstream.name, error, "no stream from the upstream");
+                    Ended::Broken
                 }
-            }
+                None => Ended::Broken,
+            };
             if began.elapsed() >= LASTED {
                 backoff.reset();
             }
-            tokio::time::sleep(backoff.next().max(Duration::from_millis(50))).await;
+            match ended {
+                Ended::Unwanted => return,
+                // There is no use in asking again, unless another store answers.
+                Ended::Refused => moved(&gate, moves).await,
+                Ended::Broken => tokio::select! {
+                    () = tokio::time::sleep(backoff.next().max(Duration::from_millis(50))) => {}
+                    () = moved(&gate, moves) => {}
+                },
+            }
+            if gate.moves() != moves {
+                backoff.reset();
+                // What the other store lists for this session may be something else.
+                self.of.suspects(&upstream.key);
+            }
         }
     }
 
-    /// False when there is no use in connecting again.
-    async fn forward(&self, mut messages: Messages, upstream: &Key) -> bool {
+    async fn forward(&self, mut messages: Messages, upstream: &Key, moves: u64) -> Ended {
         while let Some(Ok(message)) = messages.next().await {
             if message.kind() == mcp::Kind::Response {
                 // A listen stream that ended: taken up again. One that was refused: not.
-                return message.error().is_none();
+                return if message.error().is_none() { Ended::Broken } else { Ended::Refused };
             }
-            if let Some(message) = self.of.outward(upstream, message)
+            if let Some(message) = self.of.outward(upstream, moves, message)
                 && self.sender.send(message).await.is_err()
             {
-                return false;
+                return Ended::Unwanted;
             }
         }
-        true
+        Ended::Broken
     }
 }
 
@@ -277,6 +367,31 @@ impl For {
         if let Self::Session(session) = self {
             State::of(session).hears(upstream);
         }
+    }
+
+    /// What is its own session's of an upstream may be something else now.
+    fn suspects(&self, upstream: &Key) {
+        if let Self::Session(session) = self {
+            State::of(session).suspect_own(upstream);
+        }
+    }
+
+    /// What the client follows of the gateway's own.
+    fn followed(&self) -> &Followed {
+        match self {
+            Self::Session(session) => &State::of(session).followed,
+            Self::Listen(listen) => &listen.statuses,
+        }
+    }
+
+    /// That the status of an upstream is another.
+    fn updated(&self, upstream: &Upstream) -> Option<Message> {
+        let tag = match self {
+            Self::Session(_) => None,
+            Self::Listen(listen) => Some(listen.tag()),
+        };
+        let params = status::updated(upstream, tag.as_deref());
+        Message::parse(&rpc::notification(method::RESOURCE_UPDATED, Some(params.as_bytes()))).ok()
     }
 
     /// When there may be more to follow or to tell.
@@ -315,9 +430,9 @@ impl For {
     }
 
     /// A message of an upstream as the client may see it.
-    fn outward(&self, upstream: &Key, message: Message) -> Option<Message> {
+    fn outward(&self, upstream: &Key, moves: u64, message: Message) -> Option<Message> {
         match self {
-            Self::Session(session) => State::of(session).outward(upstream, message),
+            Self::Session(session) => State::of(session).outward(upstream, moves, message),
             // The subscription was acknowledged already, by the gateway.
             Self::Listen(_) if message.method() == method::LISTEN_ACKNOWLEDGED => None,
             Self::Listen(_) if method::LIST_CHANGED.contains(&message.method()) => None,

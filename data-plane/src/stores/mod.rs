@@ -9,14 +9,17 @@
 mod gate;
 mod health;
 mod journal;
+mod meta;
 mod notice;
 
 pub use gate::{Admitted, Barrier, Gate, Intent, Standing};
 pub use health::Health;
 pub use journal::{Journal, Kept};
+pub use meta::{Answer, META_FAILOVER, Source, mark, meta, put, rfc3339};
 pub use notice::{News, Notice};
 
 use crate::plan::Plan;
+use notice::Told;
 use o1_proto::model::Store;
 use std::{
     collections::HashMap,
@@ -33,13 +36,14 @@ const NOTICES: usize = 64;
 pub struct Stores {
     gates: RwLock<HashMap<String, Arc<Gate>>>,
     notices: broadcast::Sender<Notice>,
+    told: Told,
     journal: OnceLock<Arc<dyn Journal>>,
 }
 
 impl Default for Stores {
     fn default() -> Self {
         let notices = broadcast::Sender::new(NOTICES);
-        Self { gates: RwLock::default(), notices, journal: OnceLock::new() }
+        Self { gates: RwLock::default(), notices, told: Told::default(), journal: OnceLock::new() }
     }
 }
 
@@ -70,6 +74,21 @@ impl Stores {
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
+    }
+
+    /// Notes that one client was told of a change of this upstream.
+    pub fn told(&self, upstream: &str) {
+        self.told.note(upstream);
+    }
+
+    /// Who hears how many clients were told of a change of an upstream, once.
+    pub fn set_told(&self, told: impl Fn(&str, u64) + Send + Sync + 'static) {
+        self.told.hook(Box::new(told));
+    }
+
+    /// Waits until clients were told, and for others that are told at about the same time; then passes the counts on.
+    pub async fn gather_told(&self) {
+        self.told.gather().await;
     }
 
     /// Where writes are kept while the primary is away; `None`: nowhere.

@@ -4,13 +4,13 @@
 //! It must never send a write to a store that is not the active one, and never answer a write that is to be replayed
 //! before the journal has it.
 
-use super::Upstream;
+use super::{Upstream, marked::marked};
 use crate::{
     call::{Ask, Body, Call, Caller, Connect, Messages, Reply, read_messages},
     failure::{Failure, Kind},
     mcp::{self, Era, Message, json, method, own, rpc},
     plan::{self, Backup},
-    stores::{Admitted, Gate, Intent, Kept},
+    stores::{self, Admitted, Answer, Gate, Intent, Kept},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -45,29 +45,50 @@ impl<C: Connect> Upstream<C> {
         intent: Intent,
     ) -> Result<Reply, Failure> {
         let admitted = gate.admit(intent).await?;
+        let (store, standing) = (admitted.store, admitted.standing.clone());
+        let mark = |answer: Answer| {
+            let primary = gate.health(Store::Primary).words();
+            let is_tool =
+                matches!(&call.ask, Ask::Message(message) if message.method() == method::TOOLS_CALL);
+            is_tool
+                .then(|| {
+                    stores::mark(call.plan.clients.failover_metadata, upstream, &standing, primary, answer)
+                })
+                .flatten()
+        };
         let diverted = admitted.standing.active == Store::Backup && intent == Intent::Write;
         let kept = if diverted { self.keep(call, upstream).await? } else { None };
         let side = match (admitted.store, &upstream.backup) {
             (Store::Backup, Some(Backup::Endpoints(backup))) => backup.clone(),
             (Store::Backup, Some(Backup::Snapshot)) => {
                 return match (kept, &call.ask) {
-                    (Some(kept), Ask::Message(message)) => Ok(accepted(call, message, upstream, &kept)),
+                    (Some(kept), Ask::Message(message)) => {
+                        let reply = accepted(call, message, upstream, &kept);
+                        Ok(marked(reply, mark(Answer::write(store, upstream, true))).await)
+                    }
                     _ => Err(not_in_the_snapshot(upstream)),
                 };
             }
             _ => upstream.clone(),
         };
         let Some(kept) = kept else {
-            return self.let_in(call, &side, admitted).await;
+            let answer = match intent {
+                Intent::Write => Answer::write(store, upstream, false),
+                Intent::Read | Intent::Stream => Answer::read(store, upstream, &standing),
+            };
+            return Ok(marked(self.let_in(call, &side, admitted).await?, mark(answer)).await);
         };
+        let mark = mark(Answer::write(store, upstream, true));
         // A true copy of the call, under the name by which the primary will know it.
         let Ask::Message(message) = &call.ask else { return self.let_in(call, &side, admitted).await };
         let keyed =
             keyed(message, &kept.key).map_or_else(|| call.clone(), |message| call.with_message(message));
         match self.let_in(&keyed, &side, admitted).await {
-            Ok(reply) => Ok(self.journaled(reply, upstream, kept)),
+            Ok(reply) => Ok(marked(self.journaled(reply, upstream, kept), mark).await),
             // The backup is away, too. The write is kept all the same, and that is what was promised.
-            Err(failure) if is_of_the_store(&failure) => Ok(accepted(call, message, upstream, &kept)),
+            Err(failure) if is_of_the_store(&failure) => {
+                Ok(marked(accepted(call, message, upstream, &kept), mark).await)
+            }
             Err(failure) => {
                 self.withdraw(upstream, &kept, failure.public());
                 Err(failure)

@@ -3,7 +3,7 @@
 
 use super::{
     super::{capabilities, category::Category},
-    Last, fetch,
+    Last, fetch, moved,
     view::{Entry, View},
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     mcp::{self, Message, method, rpc},
     metrics,
     plan::Plan,
+    stores::Gate,
 };
 use futures_util::{StreamExt as _, future::join_all};
 use o1_process::Backoff;
@@ -75,9 +76,9 @@ impl<N: Upstreams> Keeper<N> {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
         let mut debounce = DEBOUNCE;
         loop {
-            let before = self.entry.state().digests();
+            let (gate, before) = (self.gate(), self.entry.state().digests());
             self.entry.attempting();
-            let fetched = self.fetch().await;
+            let (fetched, moves) = self.fetch_of_one_store(&gate).await;
             let news = before != self.entry.state().digests();
             debounce = if news { DEBOUNCE } else { (debounce * 2).min(DEBOUNCE_MAX) };
             if self.entry.is_untried() {
@@ -101,8 +102,11 @@ impl<N: Upstreams> Keeper<N> {
                     backoff.next().max(Duration::from_millis(100))
                 }
             };
-            if !self.until_due(wait, debounce).await {
+            if !self.until_due(wait, debounce, (&gate, moves)).await {
                 debounce = DEBOUNCE;
+            }
+            if gate.moves() != moves {
+                backoff.reset();
             }
         }
     }
@@ -118,14 +122,19 @@ impl<N: Upstreams> Keeper<N> {
         wait.mul_f64(0.9 + 0.2 * f64::from(seed[0]) / 255.0)
     }
 
-    /// Waits for a reason to fetch: time, that traffic found the upstream gone or back, or a nudge, after which more
-    /// are waited for. True when it was a nudge.
-    async fn until_due(&self, wait: Duration, debounce: Duration) -> bool {
+    fn gate(&self) -> Arc<Gate> {
+        self.context.stores.gate(&self.entry.upstream.name)
+    }
+
+    /// Waits for a reason to fetch: time, that traffic found the upstream gone or back, that calls go to its other
+    /// store, or a nudge, after which more are waited for. True when it was a nudge.
+    async fn until_due(&self, wait: Duration, debounce: Duration, (gate, moves): (&Gate, u64)) -> bool {
         let due = Instant::now() + wait;
         let seen = self.numbers.reach().since;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => return false,
+                () = moved(gate, moves) => return false,
                 () = self.entry.nudged.notified() => {
                     tokio::time::sleep(debounce).await;
                     return true;
@@ -135,6 +144,18 @@ impl<N: Upstreams> Keeper<N> {
                         return false;
                     }
                 }
+            }
+        }
+    }
+
+    /// Everything of the store that calls go to, and how often they had moved when that began. One that they leave
+    /// meanwhile may never answer.
+    async fn fetch_of_one_store(&self, gate: &Gate) -> (Result<(), Failure>, u64) {
+        loop {
+            let moves = gate.moves();
+            tokio::select! {
+                fetched = self.fetch() => return (fetched, moves),
+                () = moved(gate, moves) => {}
             }
         }
     }
@@ -205,34 +226,46 @@ impl<N: Upstreams> Keeper<N> {
                 .first(Duration::from_secs(u64::from(u32::MAX)), |state| state.handshake.is_some())
                 .await;
             let handshake = self.entry.state().handshake;
-            let began = Instant::now();
+            let (began, gate) = (Instant::now(), self.gate());
+            let moves = gate.moves();
             if handshake.is_some_and(|handshake| capabilities::announces_changes(&handshake)) {
-                match self.next.ask(self.subscription(), self.entry.upstream.clone()).await {
-                    Ok(reply) => {
-                        if std::mem::take(&mut missed) {
-                            // What it said meanwhile, nobody heard.
-                            self.entry.nudged.notify_one();
-                        }
-                        let mut messages = read_messages(reply);
-                        while let Some(Ok(message)) = messages.next().await {
-                            if message.kind() == mcp::Kind::Response {
-                                break;
-                            }
-                            self.heard(&message).await;
-                        }
-                        missed = true;
-                    }
+                let heard = tokio::select! {
+                    heard = self.hear(&mut missed) => heard,
+                    // What the store that calls left says is of no interest.
+                    () = moved(&gate, moves) => Ok(()),
+                };
+                match heard {
+                    // Its other store may have such a stream.
                     Err(failure) if matches!(failure.kind, Kind::UnknownMethod | Kind::WrongEra) => {
-                        return std::future::pending().await;
+                        moved(&gate, moves).await;
                     }
-                    Err(_) => missed = true,
+                    Ok(()) | Err(_) => missed = true,
                 }
             }
-            if began.elapsed() >= LASTED {
+            if began.elapsed() >= LASTED || gate.moves() != moves {
                 backoff.reset();
             }
-            tokio::time::sleep(backoff.next().max(LOOK_EVERY)).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next().max(LOOK_EVERY)) => {}
+                () = moved(&gate, moves) => {}
+            }
         }
+    }
+
+    /// Hears it until the stream ends. `missed`: nobody heard what it said lately.
+    async fn hear(&self, missed: &mut bool) -> Result<(), Failure> {
+        let reply = self.next.ask(self.subscription(), self.entry.upstream.clone()).await?;
+        if std::mem::take(missed) {
+            self.entry.nudged.notify_one();
+        }
+        let mut messages = read_messages(reply);
+        while let Some(Ok(message)) = messages.next().await {
+            if message.kind() == mcp::Kind::Response {
+                break;
+            }
+            self.heard(&message).await;
+        }
+        Ok(())
     }
 
     fn subscription(&self) -> crate::call::Call {

@@ -14,6 +14,8 @@ pub(in crate::router) struct List {
     pub items: Vec<Item>,
     /// Equal digests, equal items.
     pub digest: blake3::Hash,
+    /// It is the gateway's, not the upstream's.
+    pub is_own: bool,
     said: Mutex<Said>,
 }
 
@@ -53,13 +55,19 @@ impl List {
             items.push(Item { raw, name, span });
         }
         let said = Mutex::new(Said { offered: true, ttl, public, at: Instant::now() });
-        Self { items, digest: hasher.finalize(), said }
+        Self { items, digest: hasher.finalize(), is_own: false, said }
     }
 
     /// The list of an upstream that has none: there is nothing in it that could change.
     pub(super) fn none(category: Category) -> Self {
         let said = Said { offered: false, ttl: None, public: true, at: Instant::now() };
         Self { said: Mutex::new(said), ..Self::new(category, Vec::new(), None, true) }
+    }
+
+    /// What the gateway itself lists. It limits the life of nothing: that it changed is told.
+    pub(in crate::router) fn own(category: Category, raw: Vec<Bytes>) -> Self {
+        let said = Self::none(category).said();
+        Self { is_own: true, said: Mutex::new(said), ..Self::new(category, raw, None, true) }
     }
 
     #[cfg(test)]

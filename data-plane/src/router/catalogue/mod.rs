@@ -15,6 +15,7 @@ use crate::{
     call::{Ask, Upstreams},
     context::Context,
     plan::{Key, Plan, Upstream},
+    stores::Gate,
 };
 use keeper::Keeper;
 use o1_process::OnExit;
@@ -171,6 +172,16 @@ impl<N: Upstreams> Catalogue<N> {
             };
             let name = format!("catalogue of {}", upstream.name);
             self.context.tasks.spawn(name, OnExit::Quiet, keeper.run());
+        }
+    }
+}
+
+/// Waits until the calls of an upstream have gone to its other store, once more than `since`.
+pub(super) async fn moved(gate: &Gate, since: u64) {
+    let mut changes = gate.watch();
+    while gate.moves() == since {
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

@@ -23,6 +23,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+mod changeover;
+
 /// An upstream that only has names.
 pub(super) fn upstream(name: &str, prefix: &str) -> Arc<Upstream> {
     Arc::new(Upstream { prefix: prefix.to_owned(), ..Upstream::bare(name) })
