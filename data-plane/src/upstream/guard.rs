@@ -140,7 +140,7 @@ impl Guard {
     fn watch(mut self, reply: Reply) -> Reply {
         if reply.status.is_server_error() {
             let what = format!("the upstream answered HTTP {}", reply.status);
-            self.verdict = Some(Failure::new(Kind::of_status(reply.status), what));
+            self.verdict = Some(Failure::new(Kind::of_status(reply.status), what).with_status(reply.status));
         }
         let events = reply.is_event_stream();
         let body = match reply.body {

@@ -132,7 +132,7 @@ async fn negotiated(reply: Reply) -> Result<String, Failure> {
     // Trouble with the server, our credentials or our pace will pass.
     if status.is_server_error() || matches!(status.as_u16(), 403 | 408 | 429) {
         let what = format!("the upstream answered `initialize` with HTTP {status}");
-        return Err(Failure::new(Kind::Unreachable, what));
+        return Err(Failure::new(Kind::Unreachable, what).with_status(status));
     }
     let answer = read_response(reply).await?;
     let version = answer
