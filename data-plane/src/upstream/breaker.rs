@@ -104,6 +104,16 @@ impl Breaker {
         }
     }
 
+    /// Whether calls go through.
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Whether a success would change nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_closed() && self.failures == 0
+    }
+
     /// What calls are let in with while it is closed.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -152,7 +162,7 @@ impl Breaker {
             return;
         }
         self.failures = 0;
-        if self.state() == BreakerState::HalfOpen {
+        if matches!(self.phase, Phase::HalfOpen { .. }) {
             *self = Self { number: self.number + 1, ..Self::default() };
         }
     }
@@ -186,8 +196,10 @@ impl Breaker {
         }
     }
 
-    /// Gives up on a try that takes too long. One that is still on its way counts as a failure.
-    pub(super) fn lapse(&mut self, at: At<'_>) {
+    /// Gives up on a try that takes too long; true: it did. One that is still on its way counts as a failure, one
+    /// that nobody makes does not.
+    pub(super) fn lapse(&mut self, at: At<'_>) -> bool {
+        let before = self.number;
         if let Phase::HalfOpen { since, out } = self.phase
             && at.now >= since + TRY_MAX
         {
@@ -196,6 +208,7 @@ impl Breaker {
             }
             self.open(since + TRY_MAX, at);
         }
+        self.number != before
     }
 
     /// A probe found the endpoint that it found dead before: whoever comes may try.
@@ -278,7 +291,13 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let now = Instant::now();
-            Self { breaker: Breaker::default(), began: now, now, out: Vec::new(), answers: Answers::default() }
+            Self {
+                breaker: Breaker::default(),
+                began: now,
+                now,
+                out: Vec::new(),
+                answers: Answers::default(),
+            }
         }
 
         fn at(&self) -> At<'static> {

@@ -49,7 +49,7 @@ impl Guard {
     ) -> Self {
         let limits = runtime.upstream.limits(message);
         Self {
-            inflight: Some(runtime.metrics.begin(message.bytes().len())),
+            inflight: Some(runtime.metrics.begin(runtime.upstream.store, message.bytes().len())),
             place,
             id: message.id().unwrap_or_default().to_vec(),
             idle: limits.idle,
@@ -122,8 +122,8 @@ impl Guard {
             matches!(failure.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol | Kind::Overloaded);
         if counts && let Some(inflight) = self.inflight.take() {
             inflight.failed(failure);
-            self.place.failed(failure);
         }
+        self.place.failed(failure);
     }
 
     /// Ends the call because its time is over.

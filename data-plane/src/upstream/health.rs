@@ -22,6 +22,8 @@ pub(super) struct Health {
     good: u32,
     /// Bad ones since the last good one.
     bad: u32,
+    /// Refusals in a row.
+    refused: u32,
     checked_at: Option<SystemTime>,
     latency: Option<Duration>,
     /// The last failure; empty after a good one.
@@ -35,7 +37,7 @@ pub(super) enum Seen {
     Good(Option<Duration>),
     /// It does not.
     Bad(String),
-    /// It is there and refuses the gateway: no reason to turn away from it, and none to come back.
+    /// It is there and refuses the gateway: so many of these in a row, and nothing is known of it any more.
     Refused(String),
     /// There was nothing to look at.
     Nothing,
@@ -52,16 +54,26 @@ impl Health {
         self.bad > 0
     }
 
+    /// Whether the last look said that it does not work, or not for us.
+    pub(super) fn is_ill(&self) -> bool {
+        self.bad > 0 || self.refused > 0
+    }
+
+    /// Whether it said that it does.
+    pub(super) fn is_well(&self) -> bool {
+        self.good > 0
+    }
+
     /// Whether a good look would change nothing.
     pub(super) fn is_settled(&self) -> bool {
-        self.verdict == Verdict::Healthy && self.bad == 0 && self.error.is_empty()
+        self.verdict == Verdict::Healthy && !self.is_ill()
     }
 
     /// Takes one look into account.
     pub(super) fn saw(&mut self, seen: Seen, rules: &model::Health, at: SystemTime) {
         match seen {
             Seen::Good(latency) => {
-                (self.good, self.bad) = (self.good.saturating_add(1), 0);
+                (self.good, self.bad, self.refused) = (self.good.saturating_add(1), 0, 0);
                 self.latency = latency.or(self.latency);
                 self.error.clear();
                 // The first word on an endpoint needs no second one.
@@ -70,13 +82,20 @@ impl Health {
                 }
             }
             Seen::Bad(error) => {
-                (self.good, self.bad) = (0, self.bad.saturating_add(1));
+                (self.good, self.bad, self.refused) = (0, self.bad.saturating_add(1), 0);
                 self.error = error;
                 if self.bad >= rules.unhealthy {
                     self.verdict = Verdict::Unhealthy;
                 }
             }
-            Seen::Refused(error) => self.error = error,
+            Seen::Refused(error) => {
+                (self.good, self.bad) = (0, 0);
+                self.refused = self.refused.saturating_add(1);
+                self.error = error;
+                if self.refused >= rules.unhealthy {
+                    self.verdict = Verdict::Unknown;
+                }
+            }
             Seen::Nothing => return,
         }
         self.checked_at = Some(at);
@@ -93,6 +112,7 @@ impl Health {
             }
             Verdict::Unhealthy => fast,
             Verdict::Healthy | Verdict::Unknown if self.bad > 0 => fast,
+            Verdict::Healthy if self.refused > 0 => fast,
             Verdict::Healthy | Verdict::Unknown => rules.every,
         }
     }
@@ -125,10 +145,7 @@ pub(super) fn store<'a>(
     let alike = endpoints.clone().map(|(one, _)| one).filter(|one| one.verdict == verdict);
     let best = alike.max_by_key(|one| (one.error.is_empty(), one.good, Reverse(one.bad)));
     let errors = endpoints.clone().map(|(one, _)| &one.error).filter(|error| !error.is_empty());
-    let error = match (verdict, best) {
-        (Verdict::Healthy, Some(best)) => Some(&best.error),
-        _ => errors.last(),
-    };
+    let error = errors.last().filter(|_| verdict != Verdict::Healthy);
     let since = if verdict == before.verdict { before.since } else { Some(at) };
     StoreHealth {
         verdict,
@@ -186,13 +203,18 @@ mod tests {
             ("gbb", Healthy, 0, 2),
             ("gbbgbb", Healthy, 0, 2),
             ("gbbb", Unhealthy, 0, 3),
-            // Neither starts a row, breaks one or counts in one.
+            // Starts no row, breaks none, counts in none.
             ("nnn", Unknown, 0, 0),
-            ("rrrr", Unknown, 0, 0),
-            ("gbrbnb", Unhealthy, 0, 3),
-            ("grrrr", Healthy, 1, 0),
-            ("bbbrrr", Unhealthy, 0, 3),
+            ("gbbnb", Unhealthy, 0, 3),
             ("bbbgng", Healthy, 2, 0),
+            // A server that refuses us is there; whether it works is another question.
+            ("rrrr", Unknown, 0, 0),
+            ("grr", Healthy, 0, 0),
+            ("grrr", Unknown, 0, 0),
+            ("gbbrb", Healthy, 0, 1),
+            ("bbbrr", Unhealthy, 0, 0),
+            ("bbbrrr", Unknown, 0, 0),
+            ("bbbrrrg", Healthy, 1, 0),
         ] {
             let health = seen(script);
             assert_eq!((health.verdict, health.good, health.bad), (verdict, good, bad), "{script}");
@@ -208,6 +230,8 @@ mod tests {
             ("b", 2),
             ("gb", 2),
             ("gbb", 2),
+            ("gr", 2),
+            ("grrr", 10),
             ("gbbb", 2),
             ("gbbbg", 2),
             ("gbbbgg", 10),
@@ -240,7 +264,7 @@ mod tests {
             (&[("bbb", Open), ("b", Open)], Unknown, Open, 0, "gone"),
             (&[("bbb", Open), ("bbb", HalfOpen)], Unhealthy, HalfOpen, 3, "gone"),
             (&[("bbb", Open), ("n", HalfOpen), ("g", Closed)], Healthy, Closed, 1, ""),
-            (&[("gb", Closed)], Healthy, Closed, 0, "gone"),
+            (&[("gb", Closed)], Healthy, Closed, 0, ""),
             (&[("gb", Closed), ("g", Closed)], Healthy, Closed, 1, ""),
             (&[("r", Closed)], Unknown, Closed, 0, "HTTP 401"),
         ] {

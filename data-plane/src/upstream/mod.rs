@@ -5,9 +5,11 @@
 //! run and may not run twice.
 
 pub mod balance;
+mod breaker;
 mod gate;
 mod guard;
 mod handles;
+mod health;
 mod inspect;
 mod linked;
 mod messages;

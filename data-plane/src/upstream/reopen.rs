@@ -34,15 +34,22 @@ pub(super) async fn another<B: Backend>(
         }
         let mut last = None;
         for endpoint in order {
+            let pass = match runtime.store.attempt(endpoint) {
+                Ok(pass) => pass,
+                Err(failure) => {
+                    last = last.or(Some(failure));
+                    continue;
+                }
+            };
             match open_at(runtime, call, session, endpoint).await {
                 Ok(id) => {
-                    runtime.store.answered(endpoint);
+                    pass.answered();
                     tracing::info!(upstream = runtime.upstream.name, "upstream session lost, opened another");
                     session.set_remote(Remote { endpoint, id });
                     return Ok(session.remote().expect("it was set a moment ago"));
                 }
                 Err(failure) => {
-                    runtime.store.failed(endpoint, &failure);
+                    pass.failed(&failure);
                     last = Some(failure);
                 }
             }
@@ -112,7 +119,7 @@ async fn open_at<B: Backend>(
             return Err(Failure::new(Kind::Unreachable, what));
         }
     };
-    runtime.metrics.reached();
+    runtime.reached();
     runtime.metrics.spoke(Era::Legacy);
     let ask = |request: Message| {
         let remote = &remote;

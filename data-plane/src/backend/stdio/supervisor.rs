@@ -99,9 +99,7 @@ impl Supervisor {
     pub fn new(spec: Spec, tasks: Tasks) -> Arc<Self> {
         let ground = Ground { spec, tasks, stop: CancellationToken::new(), running: watch::Sender::new(0) };
         let (legacy, modern) = (Slot::new(), Slot::new());
-        Arc::new(Self {
-            inner: Arc::new(Inner { ground: Arc::new(ground), legacy, modern }),
-        })
+        Arc::new(Self { inner: Arc::new(Inner { ground: Arc::new(ground), legacy, modern }) })
     }
 
     /// The process of this era that all callers share, ready for requests. Starts it if need be; concurrent
