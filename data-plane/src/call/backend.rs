@@ -77,6 +77,8 @@ pub enum Probe {
     Answers,
     /// It is there, which says nothing about eras.
     Alive,
+    /// It answered where the operator says that its health is, by this HTTP status, which is no success.
+    Ill(u16),
     /// Nothing to ask without starting something only to ask it.
     Unknown,
 }

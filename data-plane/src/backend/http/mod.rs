@@ -177,11 +177,10 @@ impl HttpServer {
     /// Where the operator named a path: a GET there, at the same origin.
     pub(super) async fn probe_path(&self) -> Option<Result<Probe, Failure>> {
         let path = self.0.health.path.as_ref()?;
-        Some(self.get_path(path).await.map(|()| Probe::Alive))
+        Some(self.get_path(path).await)
     }
 
-    /// Whatever is no success is a failure: that is what the path is for.
-    async fn get_path(&self, path: &str) -> Result<(), Failure> {
+    async fn get_path(&self, path: &str) -> Result<Probe, Failure> {
         let mut parts = self.0.url.clone().into_parts();
         parts.path_and_query = path.parse().ok();
         let url = Uri::from_parts(parts).map_err(|error| {
@@ -191,10 +190,7 @@ impl HttpServer {
         let status = response.status();
         // An unread answer costs the connection, a long one is not worth its bytes.
         let _ = read_up_to(response.into_body().map_err(Into::into).boxed_unsync(), PROBE_ANSWER_MAX).await;
-        if status.is_success() {
-            return Ok(());
-        }
-        Err(Failure::new(Kind::Unreachable, format!("GET {path} answered HTTP {status}")))
+        Ok(if status.is_success() { Probe::Alive } else { Probe::Ill(status.as_u16()) })
     }
 
     /// Remembers a session that is open, for probes.

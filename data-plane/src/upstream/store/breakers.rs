@@ -5,9 +5,10 @@
 //! once and neither asks the other: being left out says who is not chosen while there is another, an open breaker
 //! says who gets nothing. So a store of which too much is left out uses all again, but for those that are open.
 
-use super::{Endpoint, Store};
+use super::{Endpoint, Store, probes::Tried};
 use crate::{
     failure::{Failure, Kind},
+    metrics::Probed,
     upstream::{
         breaker::{self, At, Breaker, Ready},
         health::{self, Health, Seen},
@@ -212,19 +213,23 @@ impl Store {
     }
 
     /// Takes what a probe saw into account.
-    pub(super) fn look(&self, at: usize, seen: Seen, trial: Option<&Pass>, outage: Option<&Failure>) {
+    pub(super) fn look(&self, at: usize, seen: Seen, tried: Tried<'_>) {
         let mut marks = self.marks();
         let now = self.at_now();
         let mark = &mut marks.each[at];
         let was_bad = mark.health.is_bad();
-        if let Some(failure) = outage {
+        if let Some(failure) = tried.failure.filter(|failure| retry::is_outage(failure)) {
             mark.last = (failure.public().to_owned(), failure.chain());
         }
-        match (&seen, trial) {
-            (_, Some(pass)) if outage.is_some() => mark.breaker.failed(pass.number, 0, now),
-            (Seen::Good(_) | Seen::Refused(_), Some(pass)) => mark.breaker.succeeded(pass.number),
+        match (tried.pass, tried.result) {
+            (Some(pass), Probed::Bad) => mark.breaker.failed(pass.number, 0, now),
+            (Some(pass), Probed::Good) => mark.breaker.succeeded(pass.number),
+            // Whoever refuses us can say so to clients itself.
+            (Some(pass), Probed::Unknown) if tried.failure.is_some_and(retry::is_answer) => {
+                mark.breaker.succeeded(pass.number);
+            }
             // It was dead, for probes too, and is not any more.
-            (Seen::Good(_), None) if was_bad => mark.breaker.hurry(now.now),
+            (None, Probed::Good) if was_bad => mark.breaker.hurry(now.now),
             _ => {}
         }
         mark.health.saw(seen, &self.upstream.health, SystemTime::now());

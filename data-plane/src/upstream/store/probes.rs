@@ -48,22 +48,30 @@ impl Probing {
             Ok(Probe::Modern | Probe::Legacy | Probe::Answers | Probe::Alive) => {
                 (Probed::Good, Seen::Good(Some(began.elapsed())), None)
             }
+            Ok(Probe::Ill(status)) => (Probed::Bad, Seen::Bad(store.ill(status)), None),
             Err(failure) if retry::is_outage(&failure) => {
                 (Probed::Bad, Seen::Bad(failure.chain()), Some(failure))
             }
             Err(failure) => (Probed::Unknown, Seen::Refused(failure.chain()), Some(failure)),
         };
         endpoint.watched.probed(result);
-        let is_overruled = is_alive && failure.is_some();
+        let is_overruled = is_alive && result != Probed::Good;
         let seen = if is_overruled { Seen::Nothing } else { seen };
-        let outage = failure.as_ref().filter(|failure| retry::is_outage(failure));
-        store.look(at, seen, trial.as_ref(), outage);
+        store.look(at, seen, Tried { pass: trial.as_ref(), result, failure: failure.as_ref() });
         match (result, failure) {
             (Probed::Good, _) => Word::Reached,
             (_, Some(failure)) if !is_overruled && !store.others_work(at) => Word::Missed(failure),
             _ => Word::None,
         }
     }
+}
+
+/// What a probe says of a breaker.
+pub(super) struct Tried<'a> {
+    /// It stood for the call that may try.
+    pub(super) pass: Option<&'a Pass>,
+    pub(super) result: Probed,
+    pub(super) failure: Option<&'a Failure>,
 }
 
 impl Store {
@@ -76,6 +84,11 @@ impl Store {
     pub(in crate::upstream) fn silent(&self) -> Failure {
         let limit = self.upstream.health.timeout;
         Failure::new(Kind::Timeout, format!("the upstream did not answer a probe within {limit:?}"))
+    }
+
+    fn ill(&self, status: u16) -> String {
+        let path = self.upstream.health.path.as_deref().unwrap_or_default();
+        format!("GET {path} answered HTTP {status}")
     }
 
     /// How long until the next probe of an endpoint, if nothing happens.
