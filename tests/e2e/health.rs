@@ -211,7 +211,7 @@ async fn probes_start_no_process_and_see_one_that_runs() {
         "  p:\n    primary:\n      - {{command: [{program}], idle_stop: 1s}}\n    health: {{every: 200ms, timeout: 100ms}}\n"
     );
     let gateway = Gateway::start(&config([text])).await;
-    let client = Modern::new(gateway.address(), "/u/p/mcp");
+    let client = Legacy::open(gateway.address(), "/u/p/mcp").await;
     assert!(client.call("echo", "{}").await.error_code().is_none());
     healthy(&gateway, "primary", true).await;
     until_true("a probe that sees it", PATIENCE, || async {

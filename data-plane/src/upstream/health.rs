@@ -120,16 +120,16 @@ impl Health {
 
 /// What all endpoints together say of their store, and since when (`before` is what was said last): one that works
 /// is enough.
-pub(super) fn store<'a>(
-    endpoints: impl Iterator<Item = (&'a Health, BreakerState)> + Clone,
+pub(super) fn store(
+    endpoints: &[(&Health, BreakerState)],
     before: &StoreHealth,
     at: SystemTime,
 ) -> StoreHealth {
-    let all = |is: Verdict| endpoints.clone().all(|(one, _)| one.verdict == is);
-    let any = |is: BreakerState| endpoints.clone().any(|(_, breaker)| breaker == is);
-    let verdict = if endpoints.clone().any(|(one, _)| one.verdict == Verdict::Healthy) {
+    let all = || endpoints.iter().map(|(health, _)| *health);
+    let any = |is: BreakerState| endpoints.iter().any(|(_, breaker)| *breaker == is);
+    let verdict = if all().any(|one| one.verdict == Verdict::Healthy) {
         Verdict::Healthy
-    } else if all(Verdict::Unhealthy) {
+    } else if all().all(|one| one.verdict == Verdict::Unhealthy) {
         Verdict::Unhealthy
     } else {
         Verdict::Unknown
@@ -142,17 +142,16 @@ pub(super) fn store<'a>(
         BreakerState::Open
     };
     // Who speaks for the store: the best of those that are as it is.
-    let alike = endpoints.clone().map(|(one, _)| one).filter(|one| one.verdict == verdict);
-    let best = alike.max_by_key(|one| (one.error.is_empty(), one.good, Reverse(one.bad)));
-    let errors = endpoints.clone().map(|(one, _)| &one.error).filter(|error| !error.is_empty());
-    let error = errors.last().filter(|_| verdict != Verdict::Healthy);
-    let since = if verdict == before.verdict { before.since } else { Some(at) };
+    let alike = all().filter(|one| one.verdict == verdict);
+    let best = alike.max_by_key(|one| (!one.is_ill(), one.good, Reverse(one.bad)));
+    let mut errors = all().map(|one| &one.error).filter(|error| !error.is_empty());
+    let error = errors.next_back().filter(|_| verdict != Verdict::Healthy);
     StoreHealth {
         verdict,
         breaker,
         consecutive: best.map_or(0, |best| if verdict == Verdict::Unhealthy { best.bad } else { best.good }),
-        since,
-        checked_at: endpoints.clone().filter_map(|(one, _)| one.checked_at).max(),
+        since: if verdict == before.verdict { before.since } else { Some(at) },
+        checked_at: all().filter_map(|one| one.checked_at).max(),
         latency: best.and_then(|best| best.latency),
         error: error.cloned().unwrap_or_default(),
     }
@@ -269,8 +268,8 @@ mod tests {
             (&[("r", Closed)], Unknown, Closed, 0, "HTTP 401"),
         ] {
             let all: Vec<_> = endpoints.iter().map(|(script, breaker)| (seen(script), *breaker)).collect();
-            let all = all.iter().map(|(health, breaker)| (health, *breaker));
-            let seen = store(all, &StoreHealth::default(), then(9));
+            let all: Vec<_> = all.iter().map(|(health, breaker)| (health, *breaker)).collect();
+            let seen = store(&all, &StoreHealth::default(), then(9));
             assert_eq!(
                 (seen.verdict, seen.breaker, seen.consecutive, &*seen.error),
                 (verdict, breaker, consecutive, error),
@@ -282,7 +281,7 @@ mod tests {
     #[test]
     fn since_is_when_the_verdict_of_the_store_changed() {
         let told = |script: &str, before: &StoreHealth, at: usize| {
-            store([(&seen(script), BreakerState::Closed)].into_iter(), before, then(at))
+            store(&[(&seen(script), BreakerState::Closed)], before, then(at))
         };
         let first = told("g", &StoreHealth::default(), 1);
         assert_eq!((first.since, first.latency), (Some(then(1)), Some(SECOND)));

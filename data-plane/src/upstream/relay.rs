@@ -218,7 +218,10 @@ async fn pass<B: Backend>(
             runtime.store.check(remote.endpoint)?;
             guard::stream(exchange, runtime, context, session.map(|one| &**one), None).await?
         }
-        _ => guard::within(runtime, exchange).await?,
+        _ => {
+            runtime.store.check(remote.endpoint)?;
+            guard::within(runtime, exchange).await?
+        }
     };
     // Visible ASCII by specification; a server that minted anything else has no session.
     let minted = reply.headers.remove(header::SESSION_ID);

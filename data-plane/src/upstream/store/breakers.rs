@@ -269,8 +269,8 @@ impl Store {
             .iter()
             .any(|one| !one.breaker.is_closed() || one.health.verdict() == Verdict::Unhealthy);
         self.is_troubled.store(troubled, Relaxed);
-        let all = marks.each.iter().map(|one| (&one.health, one.breaker.state()));
-        marks.told = health::store(all, &marks.told, SystemTime::now());
+        let all: Vec<_> = marks.each.iter().map(|one| (&one.health, one.breaker.state())).collect();
+        marks.told = health::store(&all, &marks.told, SystemTime::now());
         if !self.is_over.load(Relaxed) {
             self.gate.health(self.upstream.store).tell(marks.told.clone());
         }

@@ -67,6 +67,7 @@ impl Probing {
 }
 
 /// What a probe says of a breaker.
+#[derive(Clone, Copy)]
 pub(super) struct Tried<'a> {
     /// It stood for the call that may try.
     pub(super) pass: Option<&'a Pass>,
