@@ -95,13 +95,14 @@ pub struct Failure {
     data: Option<serde_json::Value>,
     source: Option<Box<dyn Error + Send + Sync>>,
     unsent: bool,
+    status: Option<StatusCode>,
 }
 
 impl Failure {
     /// `public` may be shown to the caller: no secrets, no addresses the caller has no business with.
     #[must_use]
     pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, public: public.into(), data: None, source: None, unsent: false }
+        Self { kind, public: public.into(), data: None, source: None, unsent: false, status: None }
     }
 
     /// The same of a request of which the upstream cannot have seen a byte.
@@ -109,6 +110,20 @@ impl Failure {
     pub fn unsent(mut self) -> Self {
         self.unsent = true;
         self
+    }
+
+    /// The same of an upstream that did answer, by this HTTP status and no MCP message.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The HTTP status that the upstream answered with in place of an MCP message; `None`: it is about something
+    /// else, a connection that broke for one.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.status
     }
 
     /// True when the upstream surely saw nothing of the request; false when nobody knows.
@@ -156,7 +171,7 @@ impl Failure {
         });
         let data = self.data.clone();
         let (public, source) = (self.public.clone(), cause.map(Into::into));
-        Self { kind: self.kind, public, data, source, unsent: self.unsent }
+        Self { kind: self.kind, public, data, source, unsent: self.unsent, status: self.status }
     }
 
     /// The words for the caller.

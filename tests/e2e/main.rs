@@ -29,6 +29,8 @@ mod handles;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod invalidation;

@@ -183,18 +183,9 @@ impl Backend for Server {
 
     async fn probe(&self) -> Result<Probe, Failure> {
         match self {
-            Self::Http(server) => Ok(if server.probe().await? { Probe::Modern } else { Probe::Answers }),
-            Self::Sse(server) => server.probe().await.map(|()| Probe::Answers),
-            Self::Stdio { processes: Processes::PerSession, .. } => Ok(Probe::Unknown),
-            // To look is no reason to start a process. One that somebody wanted is brought back for ever.
-            Self::Stdio { supervisor, .. } if !supervisor.was_wanted() => Ok(Probe::Unknown),
-            Self::Stdio { supervisor, .. } => match supervisor.shared(Era::Legacy).await {
-                Ok(_) => Ok(Probe::Legacy),
-                Err(failure) if failure.kind == Kind::WrongEra => {
-                    supervisor.shared(Era::Modern).await.map(|_| Probe::Modern)
-                }
-                Err(failure) => Err(failure),
-            },
+            Self::Http(server) => server.probe().await,
+            Self::Sse(server) => server.probe().await,
+            Self::Stdio { supervisor, .. } => supervisor.probe(),
             Self::Unusable(_) => Err(self.unusable()),
         }
     }

@@ -58,7 +58,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Changes when another process may answer than before: what was found out about the old one is void.
     fn generation(&self) -> u64;
 
-    /// Finds out whether the server is there, without opening a session for it and without side effects.
+    /// Finds out whether the server is there, without opening a session for it, without starting a process and without
+    /// side effects.
     fn probe(&self) -> impl Future<Output = Result<Probe, Failure>> + Send;
 
     /// Ends what it holds: processes, pools.
@@ -74,6 +75,10 @@ pub enum Probe {
     Legacy,
     /// It answers, and not in the modern era.
     Answers,
+    /// It is there, which says nothing about eras.
+    Alive,
+    /// It answered where the operator says that its health is, by this HTTP status, which is no success.
+    Ill(u16),
     /// Nothing to ask without starting something only to ask it.
     Unknown,
 }

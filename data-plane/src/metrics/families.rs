@@ -2,10 +2,11 @@
 //! documented.
 
 use super::{
-    CacheSample, Cause, EndpointSample, LATENCY_BOUNDS_US, Metrics, SIZE_BOUNDS, Sample, Skip, WAIT_BOUNDS_US,
+    CacheSample, Cause, EndpointSample, LATENCY_BOUNDS_US, Metrics, Probed, SIZE_BOUNDS, Sample, Skip,
+    WAIT_BOUNDS_US, WatchedSample,
 };
 use o1_process::metrics::{Exposition, Histogram};
-use o1_proto::model::Tier;
+use o1_proto::model::{Store, Tier};
 use std::{
     sync::{PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
@@ -35,6 +36,8 @@ enum Read {
     Causes,
     Skips,
     Endpoint(fn(&EndpointSample) -> u64),
+    Watched(fn(&WatchedSample) -> Option<u64>),
+    Probes,
     Latency,
     BatchSizes,
     BatchWaits,
@@ -64,7 +67,7 @@ fn signed(value: i64) -> f64 {
 }
 
 /// Every metric of the data plane.
-pub static FAMILIES: [Family; 35] = [
+pub static FAMILIES: [Family; 39] = [
     family(
         "o1_upstream_requests_total",
         Counter,
@@ -223,6 +226,25 @@ pub static FAMILIES: [Family; 35] = [
         Read::Endpoint(|e| e.refused),
         "Attempts that got no place at the endpoint: too many waited, or they waited too long.",
     ),
+    family("o1_probes_total", Counter, Read::Probes, "Probes of the endpoint that ended, by result."),
+    family(
+        "o1_endpoint_healthy",
+        Gauge,
+        Read::Watched(|w| w.healthy.map(u64::from)),
+        "1: probes and calls say that the endpoint works; 0: that it does not; absent: nothing is known.",
+    ),
+    family(
+        "o1_breaker_state",
+        Gauge,
+        Read::Watched(|w| Some(w.breaker)),
+        "The circuit breaker of the endpoint. 0: closed; 1: half-open; 2: open.",
+    ),
+    family(
+        "o1_breaker_opened_total",
+        Counter,
+        Read::Watched(|w| Some(w.opened)),
+        "How often the circuit breaker of the endpoint opened.",
+    ),
     family("o1_responses_total", Counter, Read::Responses, "HTTP responses to clients, by status."),
     family(
         "o1_failures_total",
@@ -264,6 +286,8 @@ impl Family {
             Read::Causes => "upstream, tier, cause",
             Read::Skips => "upstream, tier, reason",
             Read::Endpoint(_) => "upstream, endpoint",
+            Read::Watched(_) => "upstream, store, endpoint",
+            Read::Probes => "upstream, store, endpoint, result",
             Read::Latency | Read::BatchSizes | Read::BatchWaits => "upstream, le",
             Read::Responses => "status",
             Read::Failures => "kind",
@@ -293,6 +317,18 @@ impl Family {
                     }),
                 out,
             ),
+            Read::Watched(read) => {
+                let rows = watched(samples);
+                self.rows(rows.filter_map(|(labels, one)| Some((labels, float(read(one)?)))), out);
+            }
+            Read::Probes => {
+                let results = |one: &WatchedSample| Probed::ALL.map(Probed::word).into_iter().zip(one.probes);
+                let rows = watched(samples).flat_map(|([upstream, store, endpoint], one)| {
+                    results(one)
+                        .map(move |(word, n)| ([upstream, store, endpoint, ("result", word)], float(n)))
+                });
+                self.rows(rows, out);
+            }
             Read::Latency => {
                 self.buckets(&LATENCY_BOUNDS_US.map(seconds), samples, out, |one| {
                     (&one.latency, seconds(one.latency_sum_us))
@@ -374,6 +410,16 @@ fn tiers(samples: &[(String, Sample)]) -> impl Iterator<Item = (&str, &'static s
     })
 }
 
+type Label<'l> = (&'l str, &'l str);
+
+fn watched(samples: &[(String, Sample)]) -> impl Iterator<Item = ([Label<'_>; 3], &WatchedSample)> {
+    samples.iter().flat_map(|(name, one)| {
+        one.watched.iter().map(move |((store, label), one)| {
+            ([("upstream", name.as_str()), ("store", store.word()), ("endpoint", label.as_str())], one)
+        })
+    })
+}
+
 fn seconds(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64()
 }
@@ -392,11 +438,14 @@ pub fn reference_page() -> String {
     }
     let words = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     page.push_str(&format!(
-        "\nLabels with a closed set of words: `tier` {}; `cause` {}; `reason` {}.\nAn `endpoint` is its URL or program, \
+        "\nLabels with a closed set of words: `tier` {}; `cause` {}; `reason` {}; `result` {}; `store` \
+         {}.\nAn `endpoint` is its URL or program, \
          without what may be a secret; the second of two that look the same ends in ` #2`.\n",
         words(&Tier::ALL.map(Tier::word)),
         words(&Cause::ALL.map(Cause::word)),
         words(&Skip::ALL.map(Skip::word)),
+        words(&Probed::ALL.map(Probed::word)),
+        words(&[Store::Primary, Store::Backup].map(Store::word)),
     ));
     page
 }
@@ -411,9 +460,9 @@ mod tests {
         let metrics = Metrics::default();
         let upstream = metrics.upstream("a");
         let failure = failure::Failure::new(failure::Kind::Timeout, "t");
-        std::mem::forget(upstream.begin(1));
-        upstream.begin(1).failed(&failure);
-        upstream.begin(1).answered(true);
+        std::mem::forget(upstream.begin(Store::Primary, 1));
+        upstream.begin(Store::Primary, 1).failed(&failure);
+        upstream.begin(Store::Primary, 1).answered(true);
         upstream.received(5);
         upstream.listed_tools(3);
         upstream.spoke(crate::mcp::Era::Legacy);
@@ -437,6 +486,10 @@ mod tests {
         endpoint.ejected();
         endpoint.retried();
         endpoint.refused();
+        let watched = upstream.watched(Store::Backup, "http://e");
+        Probed::ALL.into_iter().for_each(|result| watched.probed(result));
+        watched.judged(o1_proto::model::Verdict::Healthy);
+        watched.breaker(o1_proto::model::BreakerState::Open);
         metrics.responded(200);
         metrics.failed(failure::Kind::Timeout);
         metrics.sessions.fetch_add(1, Relaxed);
@@ -523,5 +576,8 @@ mod tests {
         assert_eq!(of(r#"o1_batch_size_bucket{upstream="a",le="5"}"#), Some(1.0));
         assert_eq!(of(r#"o1_batch_wait_seconds_sum{upstream="a"}"#), Some(0.003));
         assert_eq!(of(r#"o1_endpoint_ejected{upstream="a",endpoint="http://e"}"#), Some(1.0));
+        let of = |name: &str| of(&format!(r#"{name}{{upstream="a",store="backup",endpoint="http://e"}}"#));
+        assert_eq!((of("o1_endpoint_healthy"), of("o1_breaker_state")), (Some(1.0), Some(2.0)));
+        assert_eq!(of("o1_breaker_opened_total"), Some(1.0));
     }
 }

@@ -6,11 +6,13 @@ mod cache;
 mod endpoint;
 mod families;
 mod upstream;
+mod watched;
 
 pub use cache::{BatchSample, Batches, CacheSample, Cached, Cause, SIZE_BOUNDS, Skip, WAIT_BOUNDS_US};
 pub use endpoint::{Endpoint, EndpointSample, Picked, Queued, labels};
 pub use families::{FAMILIES, Family, reference_page};
 pub use upstream::{InFlight, LATENCY_BOUNDS_US, Reach, Sample, Upstream};
+pub use watched::{Probed, Watched, WatchedSample};
 
 use crate::failure::Kind;
 use o1_process::metrics::Exposition;

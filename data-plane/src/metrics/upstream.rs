@@ -1,11 +1,13 @@
 //! What is counted of one upstream, and of each request to it. Never decides anything by it.
 
-use super::{BatchSample, Batches, CacheSample, Cached, Endpoint, EndpointSample, cell};
+use super::{
+    BatchSample, Batches, CacheSample, Cached, Endpoint, EndpointSample, Watched, WatchedSample, cell,
+};
 use crate::{
     failure::{Failure, Kind},
     mcp::Era,
 };
-use o1_proto::model::Tier;
+use o1_proto::model::{Store, Tier};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -34,7 +36,10 @@ pub struct Upstream {
     active: AtomicI64,
     latency: [AtomicU64; LATENCY_BOUNDS_US.len() + 1],
     latency_sum_us: AtomicU64,
-    reach: Mutex<Reach>,
+    /// By store.
+    reach: [Mutex<Reach>; 2],
+    /// Reads go to the backup.
+    on_backup: AtomicBool,
     legacy: AtomicBool,
     modern: AtomicBool,
     /// -1: never listed.
@@ -42,6 +47,7 @@ pub struct Upstream {
     cache: [Cached; Tier::ALL.len()],
     batches: Batches,
     endpoints: RwLock<BTreeMap<String, Arc<Endpoint>>>,
+    watched: RwLock<BTreeMap<(Store, String), Arc<Watched>>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +91,7 @@ pub struct Sample {
     pub latency: Vec<u64>,
     /// Sum of the same, microseconds.
     pub latency_sum_us: u64,
-    /// Whether it was reached.
+    /// Whether the store that serves was reached.
     pub reach: Reach,
     /// Seen to speak the legacy era.
     pub legacy: bool,
@@ -99,16 +105,18 @@ pub struct Sample {
     pub batches: BatchSample,
     /// Each endpoint it ever had, by label.
     pub endpoints: BTreeMap<String, EndpointSample>,
+    /// What probes and breakers say of each endpoint, by store and label.
+    pub watched: BTreeMap<(Store, String), WatchedSample>,
 }
 
 impl Upstream {
-    /// A request goes out. Exactly one of the guard's endings is counted, also when it is just dropped.
+    /// A request goes out to a store. Exactly one of the guard's endings is counted, also when it is just dropped.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, bytes_out: usize) -> InFlight {
+    pub fn begin(self: &Arc<Self>, store: Store, bytes_out: usize) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.bytes_out.fetch_add(bytes_out as u64, Relaxed);
         self.active.fetch_add(1, Relaxed);
-        InFlight { upstream: self.clone(), started: Instant::now(), done: false }
+        InFlight { upstream: self.clone(), store, started: Instant::now(), done: false }
     }
 
     /// Bytes came in.
@@ -116,20 +124,38 @@ impl Upstream {
         self.bytes_in.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// The upstream answered, whatever it said.
-    pub fn reached(&self) {
-        self.turn(true, String::new());
+    /// A store answered, whatever it said.
+    pub fn reached(&self, store: Store) {
+        self.turn(store, true, String::new());
     }
 
-    /// The upstream did not answer.
-    pub fn missed(&self, failure: &Failure) {
-        self.turn(false, failure.chain());
+    /// A store did not answer.
+    pub fn missed(&self, store: Store, failure: &Failure) {
+        self.turn(store, false, failure.chain());
     }
 
-    /// Whether it was reached.
+    /// Reads go to this store from now on.
+    pub fn set_serving(&self, store: Store) {
+        self.on_backup.store(store == Store::Backup, Relaxed);
+    }
+
+    /// Whether the store that reads go to was reached.
     #[must_use]
     pub fn reach(&self) -> Reach {
-        self.reach.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reach_of(if self.on_backup.load(Relaxed) { Store::Backup } else { Store::Primary })
+    }
+
+    /// Whether a store was reached.
+    #[must_use]
+    pub fn reach_of(&self, store: Store) -> Reach {
+        self.reach_cell(store).lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reach_cell(&self, store: Store) -> &Mutex<Reach> {
+        match store {
+            Store::Primary => &self.reach[0],
+            Store::Backup => &self.reach[1],
+        }
     }
 
     /// It spoke this era.
@@ -164,8 +190,15 @@ impl Upstream {
         cell(&self.endpoints, label, || label.to_owned())
     }
 
-    fn turn(&self, reachable: bool, error: String) {
-        let mut reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What probes and its breaker say of an endpoint of a store. As [`Upstream::endpoint`].
+    #[must_use]
+    pub fn watched(&self, store: Store, label: &str) -> Arc<Watched> {
+        let key = (store, label.to_owned());
+        cell(&self.watched, &key, || key.clone())
+    }
+
+    fn turn(&self, store: Store, reachable: bool, error: String) {
+        let mut reach = self.reach_cell(store).lock().unwrap_or_else(PoisonError::into_inner);
         if reach.reachable != Some(reachable) {
             reach.since = Some(SystemTime::now());
             reach.reachable = Some(reachable);
@@ -177,6 +210,7 @@ impl Upstream {
 
     pub(super) fn sample(&self) -> Sample {
         let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         Sample {
             requests: self.requests.load(Relaxed),
             errors: self.errors.load(Relaxed),
@@ -194,6 +228,7 @@ impl Upstream {
             cache: self.cache.each_ref().map(Cached::sample),
             batches: self.batches.sample(),
             endpoints: endpoints.iter().map(|(label, one)| (label.clone(), one.sample())).collect(),
+            watched: watched.iter().map(|(key, one)| (key.clone(), one.sample())).collect(),
         }
     }
 }
@@ -202,6 +237,7 @@ impl Upstream {
 #[derive(Debug)]
 pub struct InFlight {
     upstream: Arc<Upstream>,
+    store: Store,
     started: Instant,
     done: bool,
 }
@@ -214,7 +250,7 @@ impl InFlight {
         self.upstream.latency[bucket].fetch_add(1, Relaxed);
         self.upstream.latency_sum_us.fetch_add(us, Relaxed);
         self.upstream.application_errors.fetch_add(u64::from(application_error), Relaxed);
-        self.upstream.reached();
+        self.upstream.reached(self.store);
         self.end();
     }
 
@@ -223,7 +259,7 @@ impl InFlight {
         self.upstream.errors.fetch_add(1, Relaxed);
         self.upstream.timeouts.fetch_add(u64::from(failure.kind == Kind::Timeout), Relaxed);
         if matches!(failure.kind, Kind::Unreachable | Kind::Timeout) {
-            self.upstream.missed(failure);
+            self.upstream.missed(self.store, failure);
         }
         self.end();
     }
@@ -256,12 +292,29 @@ mod tests {
     fn every_request_ends_exactly_once_however_it_ends() {
         let metrics = Metrics::default();
         let upstream = metrics.upstream("a");
-        upstream.begin(10).answered(true);
-        upstream.begin(10).failed(&Failure::new(Kind::Timeout, "t"));
-        drop(upstream.begin(10));
+        upstream.begin(Store::Primary, 10).answered(true);
+        upstream.begin(Store::Primary, 10).failed(&Failure::new(Kind::Timeout, "t"));
+        drop(upstream.begin(Store::Primary, 10));
         let (_, sample) = metrics.samples().remove(0);
         assert_eq!((sample.requests, sample.errors, sample.timeouts, sample.active), (3, 1, 1, 0));
         assert_eq!((sample.application_errors, sample.latency.iter().sum::<u64>()), (1, 1));
         assert_eq!(sample.reach.reachable, Some(false));
+    }
+
+    #[test]
+    fn each_store_is_reached_by_itself_and_the_one_that_serves_speaks_for_both() {
+        let upstream = Metrics::default().upstream("a");
+        upstream.missed(Store::Primary, &Failure::new(Kind::Unreachable, "gone"));
+        upstream.reached(Store::Backup);
+        assert_eq!(upstream.reach().reachable, Some(false));
+        upstream.set_serving(Store::Backup);
+        assert_eq!(upstream.reach().reachable, Some(true));
+        upstream.missed(Store::Primary, &Failure::new(Kind::Unreachable, "still gone"));
+        assert_eq!(
+            (upstream.reach().error, upstream.reach_of(Store::Primary).error.len()),
+            (String::new(), 10)
+        );
+        upstream.set_serving(Store::Primary);
+        assert_eq!(upstream.reach().reachable, Some(false));
     }
 }

@@ -49,7 +49,7 @@ impl Guard {
     ) -> Self {
         let limits = runtime.upstream.limits(message);
         Self {
-            inflight: Some(runtime.metrics.begin(message.bytes().len())),
+            inflight: Some(runtime.metrics.begin(runtime.upstream.store, message.bytes().len())),
             place,
             id: message.id().unwrap_or_default().to_vec(),
             idle: limits.idle,
@@ -122,8 +122,8 @@ impl Guard {
             matches!(failure.kind, Kind::Unreachable | Kind::Timeout | Kind::Protocol | Kind::Overloaded);
         if counts && let Some(inflight) = self.inflight.take() {
             inflight.failed(failure);
-            self.place.failed(failure);
         }
+        self.place.failed(failure);
     }
 
     /// Ends the call because its time is over.
@@ -140,7 +140,7 @@ impl Guard {
     fn watch(mut self, reply: Reply) -> Reply {
         if reply.status.is_server_error() {
             let what = format!("the upstream answered HTTP {}", reply.status);
-            self.verdict = Some(Failure::new(Kind::of_status(reply.status), what));
+            self.verdict = Some(Failure::new(Kind::of_status(reply.status), what).with_status(reply.status));
         }
         let events = reply.is_event_stream();
         let body = match reply.body {

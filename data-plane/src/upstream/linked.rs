@@ -72,7 +72,7 @@ pub(super) async fn link<C: Connect>(
     let opened = async {
         let opened = open(runtime, call, session, &slot.remembered).await;
         let at = opened.inspect_err(|failure| runtime.note(failure))?;
-        runtime.metrics.reached();
+        runtime.reached();
         runtime.spoke(at.endpoint, Era::Legacy).await;
         Ok(at)
     };
@@ -101,9 +101,16 @@ async fn open<B: Backend>(
 ) -> Result<At<B::Link>, Failure> {
     let mut last = None;
     for endpoint in runtime.store.order(call) {
+        let pass = match runtime.store.attempt(endpoint) {
+            Ok(pass) => pass,
+            Err(failure) => {
+                last = last.or(Some(failure));
+                continue;
+            }
+        };
         match runtime.endpoint_at(endpoint).open(&session.initialize).await {
             Ok(link) => {
-                runtime.store.answered(endpoint);
+                pass.answered();
                 let ask = |request| {
                     let link = &link;
                     async move {
@@ -116,7 +123,7 @@ async fn open<B: Backend>(
                 return Ok(At { link, endpoint });
             }
             Err(failure) => {
-                runtime.store.failed(endpoint, &failure);
+                pass.failed(&failure);
                 last = Some(failure);
             }
         }

@@ -5,10 +5,12 @@
 //! run and may not run twice.
 
 pub mod balance;
+mod breaker;
 mod gate;
 mod gated;
 mod guard;
 mod handles;
+mod health;
 mod inspect;
 mod linked;
 #[cfg_attr(not(test), expect(dead_code, reason = "called once calls pass the gate"))]

@@ -35,7 +35,10 @@ pub(super) async fn ask<B: Backend>(
     if message.kind() == mcp::Kind::Request && message.method() != method::LISTEN {
         return request(runtime, call, &opened).await;
     }
-    let at = opened.endpoint.unwrap_or_else(|| runtime.store.pass(call));
+    let at = match opened.endpoint {
+        Some(at) => runtime.store.check(at).map(|()| at)?,
+        None => runtime.store.pass(call)?,
+    };
     if message.kind() != mcp::Kind::Request {
         let told = runtime.endpoint_at(at).ask(&opened.message, &opened.headers, &call.principal);
         return guard::within(runtime, told).await;
@@ -99,7 +102,7 @@ fn is_again<B: Backend>(
             (retry::is_outage(failure), unsent, gone && !unsent)
         }
     };
-    let another = (0..runtime.endpoints().len()).any(|at| !tried.contains(&at));
+    let another = runtime.store.has_another(tried);
     outage
         && (another || broke)
         && tried.len() < rules.attempts as usize

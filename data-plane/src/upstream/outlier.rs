@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// What is known of one endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Health {
+pub(super) struct Ejection {
     /// Failures since the last success.
     failures: u32,
     /// How often it was left out of late. One is forgotten for each first ejection time that it has been back.
@@ -16,7 +16,7 @@ pub(super) struct Health {
     until: Option<Instant>,
 }
 
-impl Health {
+impl Ejection {
     /// Whether it is left out.
     pub(super) fn is_out(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
@@ -37,7 +37,7 @@ impl Health {
 
 /// The endpoint at `at` failed. True: it is left out from now on. One that comes back and fails at once is left out
 /// again at once, for longer.
-pub(super) fn failed(all: &mut [Health], at: usize, rules: &Outlier, now: Instant) -> bool {
+pub(super) fn failed(all: &mut [Ejection], at: usize, rules: &Outlier, now: Instant) -> bool {
     let out = all.iter().filter(|one| one.is_out(now)).count();
     let most = most_out(all.len(), rules);
     let one = &mut all[at];
@@ -84,7 +84,7 @@ mod tests {
     /// What happens to the first of `count` endpoints: `f`ails, `s`ucceeds, or a second passes (`.`); `F`, `S`:
     /// the last of them. What is left out after each step, from the first: `x` or `-`.
     fn play(count: usize, rules: &Outlier, script: &str) -> Vec<String> {
-        let (mut all, mut now) = (vec![Health::default(); count], Instant::now());
+        let (mut all, mut now) = (vec![Ejection::default(); count], Instant::now());
         let mut seen = Vec::new();
         for step in script.chars() {
             match step {

@@ -83,7 +83,7 @@ async fn anywhere<B: Backend>(
     call: &Call,
 ) -> Result<(Remote, Option<Place>), Failure> {
     let place = if is_request(&call.ask) { Some(runtime.store.take(call, &[]).await?) } else { None };
-    let endpoint = place.as_ref().map_or_else(|| runtime.store.pass(call), Place::at);
+    let endpoint = place.as_ref().map_or_else(|| runtime.store.pass(call), |place| Ok(place.at()))?;
     Ok((Remote { store: runtime.upstream.store, endpoint, id: None }, place))
 }
 
@@ -122,7 +122,7 @@ async fn open<B: Backend>(
             Ok((reply, _)) => retry::is_outage_status(reply.status),
             Err(failure) => failure.kind == Kind::Unreachable,
         };
-        if away && tried.len() < runtime.endpoints().len() {
+        if away && tried.len() < runtime.endpoints().len() && runtime.store.has_another(&tried) {
             continue;
         }
         let (reply, minted) = passed?;
@@ -229,8 +229,14 @@ async fn pass<B: Backend>(
             let guard = Guard::new(runtime, place, message, session, told);
             guard.answer(exchange).await?
         }
-        Ask::Stream => guard::stream(exchange, runtime, context, session.map(|one| &**one), None).await?,
-        _ => guard::within(runtime, exchange).await?,
+        Ask::Stream => {
+            runtime.store.check(remote.endpoint)?;
+            guard::stream(exchange, runtime, context, session.map(|one| &**one), None).await?
+        }
+        _ => {
+            runtime.store.check(remote.endpoint)?;
+            guard::within(runtime, exchange).await?
+        }
     };
     // Visible ASCII by specification; a server that minted anything else has no session.
     let minted = reply.headers.remove(header::SESSION_ID);

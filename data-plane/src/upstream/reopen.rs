@@ -35,15 +35,22 @@ pub(super) async fn another<B: Backend>(
         }
         let mut last = None;
         for endpoint in order {
+            let pass = match runtime.store.attempt(endpoint) {
+                Ok(pass) => pass,
+                Err(failure) => {
+                    last = last.or(Some(failure));
+                    continue;
+                }
+            };
             match open_at(runtime, call, session, endpoint).await {
                 Ok(id) => {
-                    runtime.store.answered(endpoint);
+                    pass.answered();
                     tracing::info!(upstream = runtime.upstream.name, "upstream session lost, opened another");
                     session.set_remote(Remote { store, endpoint, id });
                     return Ok(session.remote().expect("it was set a moment ago"));
                 }
                 Err(failure) => {
-                    runtime.store.failed(endpoint, &failure);
+                    pass.failed(&failure);
                     last = Some(failure);
                 }
             }
@@ -114,7 +121,7 @@ async fn open_at<B: Backend>(
             return Err(Failure::new(Kind::Unreachable, what));
         }
     };
-    runtime.metrics.reached();
+    runtime.reached();
     runtime.metrics.spoke(Era::Legacy);
     let ask = |request: Message| {
         let remote = &remote;
@@ -134,7 +141,7 @@ async fn negotiated(reply: Reply) -> Result<String, Failure> {
     // Trouble with the server, our credentials or our pace will pass.
     if status.is_server_error() || matches!(status.as_u16(), 403 | 408 | 429) {
         let what = format!("the upstream answered `initialize` with HTTP {status}");
-        return Err(Failure::new(Kind::Unreachable, what));
+        return Err(Failure::new(Kind::Unreachable, what).with_status(status));
     }
     let answer = read_response(reply).await?;
     let version = answer

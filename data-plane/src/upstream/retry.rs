@@ -25,9 +25,18 @@ pub(super) fn may_run_twice(rules: &Retry, message: &Message) -> bool {
     }
 }
 
-/// Whether an endpoint did not work: what is tried elsewhere, and what endpoints are left out for.
+/// Whether an endpoint did not work: what is tried elsewhere, what endpoints are left out for and breakers open for.
+/// A server that refuses us, by 401 for one, does.
 pub(super) fn is_outage(failure: &Failure) -> bool {
-    matches!(failure.kind, Kind::Unreachable | Kind::Timeout)
+    matches!(failure.kind, Kind::Unreachable | Kind::Timeout) && failure.status().is_none_or(is_outage_status)
+}
+
+/// Whether a failure shows that the endpoint is there: it answered, though not with what was wanted.
+pub(super) fn is_answer(failure: &Failure) -> bool {
+    match failure.kind {
+        Kind::Protocol | Kind::SessionLost | Kind::WrongEra => true,
+        _ => failure.status().is_some_and(|status| !is_outage_status(status)),
+    }
 }
 
 /// The same of an answer that is none: a page of a proxy, or of a server that stops.
@@ -188,6 +197,26 @@ mod tests {
             (Kind::InvalidParams, false),
         ] {
             assert_eq!(is_outage(&Failure::new(kind, "x")), expected, "{kind:?}");
+        }
+        for (kind, expected) in [
+            (Kind::Unreachable, false),
+            (Kind::Timeout, false),
+            (Kind::Protocol, true),
+            (Kind::SessionLost, true),
+            (Kind::WrongEra, true),
+            // Our own limit, our own fault, the client's.
+            (Kind::Overloaded, false),
+            (Kind::Internal, false),
+            (Kind::InvalidParams, false),
+        ] {
+            assert_eq!(is_answer(&Failure::new(kind, "x")), expected, "{kind:?}");
+        }
+        for (status, outage) in
+            [(401, false), (403, false), (429, false), (500, false), (502, true), (503, true), (504, true)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            let failure = Failure::new(Kind::Unreachable, "x").with_status(status);
+            assert_eq!((is_outage(&failure), is_answer(&failure)), (outage, !outage), "{status}");
         }
         for (status, expected) in
             [(500, false), (502, true), (503, true), (504, true), (505, false), (429, false)]

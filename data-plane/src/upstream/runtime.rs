@@ -9,7 +9,9 @@ use crate::{
     mcp::{Era, Message},
     metrics,
     plan::{self, Key},
+    stores::Stores,
 };
+use o1_proto::model;
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
@@ -47,6 +49,10 @@ impl<B: Backend> Runtime<B> {
     pub(super) async fn speaks(&self, era: Era) -> Result<bool, Failure> {
         let mut last = None;
         for at in self.store.order_from(0) {
+            if let Err(failure) = self.store.check(at) {
+                last = last.or(Some(failure));
+                continue;
+            }
             match self.endpoints[at].speaks(era).await {
                 Ok(speaks) => return Ok(speaks),
                 Err(failure) => last = Some(failure),
@@ -62,10 +68,21 @@ impl<B: Backend> Runtime<B> {
         }
     }
 
+    /// What its tasks are called after.
+    pub(super) fn called(&self) -> String {
+        let (name, store) = (&self.upstream.name, self.upstream.store);
+        if store == model::Store::Primary { name.clone() } else { format!("{name} {}", store.word()) }
+    }
+
+    /// Remembers that it answered.
+    pub(super) fn reached(&self) {
+        self.metrics.reached(self.upstream.store);
+    }
+
     /// Remembers what a failure says about the upstream.
     pub(super) fn note(&self, failure: &Failure) {
         if matches!(failure.kind, Kind::Unreachable | Kind::Timeout) {
-            self.metrics.missed(failure);
+            self.metrics.missed(self.upstream.store, failure);
         }
     }
 
@@ -74,15 +91,22 @@ impl<B: Backend> Runtime<B> {
         let fetched = async {
             let mut last = None;
             for at in self.store.order(call) {
+                let pass = match self.store.attempt(at) {
+                    Ok(pass) => pass,
+                    Err(failure) => {
+                        last = last.or(Some(failure));
+                        continue;
+                    }
+                };
                 match self.endpoints[at].discover().await {
                     Ok(answer) => {
-                        self.store.answered(at);
-                        self.metrics.reached();
+                        pass.answered();
+                        self.reached();
                         self.spoke(at, Era::Modern).await;
                         return Ok((Instant::now(), answer));
                     }
                     Err(failure) => {
-                        self.store.failed(at, &failure);
+                        pass.failed(&failure);
                         last = Some(failure);
                     }
                 }
@@ -100,6 +124,7 @@ pub(super) struct Runtimes<C: Connect> {
     connect: C,
     current: current::Reader,
     metrics: Arc<metrics::Metrics>,
+    stores: Arc<Stores>,
     by_key: RwLock<HashMap<Key, Arc<Runtime<C::Backend>>>>,
 }
 
@@ -109,6 +134,7 @@ impl<C: Connect> Runtimes<C> {
             connect,
             current: context.current.clone(),
             metrics: context.metrics.clone(),
+            stores: context.stores.clone(),
             by_key: RwLock::default(),
         }
     }
@@ -139,7 +165,7 @@ impl<C: Connect> Runtimes<C> {
         let metrics = self.metrics.upstream(&upstream.name);
         Runtime {
             endpoints: (0..upstream.endpoints.len()).map(|at| self.connect.backend(upstream, at)).collect(),
-            store: Store::new(upstream, &metrics),
+            store: Store::new(upstream, &metrics, self.stores.gate(&upstream.name)),
             metrics,
             upstream: upstream.clone(),
             retired: CancellationToken::new(),

@@ -55,7 +55,8 @@ fn no_answer(status: StatusCode) -> Failure {
     } else {
         format!("the upstream answered HTTP {status}")
     };
-    Failure::new(Kind::of_status(status), what)
+    let failure = Failure::new(Kind::of_status(status), what);
+    if status.is_success() { failure } else { failure.with_status(status) }
 }
 
 #[cfg(test)]

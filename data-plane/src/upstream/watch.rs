@@ -1,18 +1,27 @@
-//! Follows the plan: starts what is new, ends what is gone, and keeps trying what cannot be reached, for ever.
+//! Follows the plan: starts what is new, ends what is gone, and probes every endpoint of every store, for ever.
 //!
-//! It must never start a process only to see whether it starts: the first call, or the first list, does.
+//! It must never start a process or open a session only to see whether it works: the first call, or the first list,
+//! does.
 
-use super::runtime::{Runtime, Runtimes};
+use super::{
+    runtime::{Runtime, Runtimes},
+    store::{LEAST, Word},
+};
 use crate::{
-    call::{Backend as _, Connect, Probe},
+    call::{Backend, Connect, Probe},
     context::Context,
-    failure::{Failure, Kind},
     mcp::Era,
 };
-use o1_process::{Backoff, OnExit, Tasks};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use o1_process::{OnExit, Tasks};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
-/// How often a reachable upstream is looked at, to see whether traffic found it unreachable.
+/// How often a store is looked at, to see what time and traffic changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) {
@@ -30,11 +39,7 @@ pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) 
                 if let Ok(runtime) = runtimes.get(upstream)
                     && watched.insert(upstream.key)
                 {
-                    tasks.spawn(
-                        format!("upstream {}", upstream.name),
-                        OnExit::Quiet,
-                        keep_trying::<C>(runtime),
-                    );
+                    watch::<C>(&tasks, &runtime);
                 }
             }
             logs.prune(|name| plan.upstream(name).is_some());
@@ -49,17 +54,18 @@ pub(super) fn start<C: Connect>(context: &Context, runtimes: &Arc<Runtimes<C>>) 
     });
 }
 
-fn retire<B: crate::call::Backend>(tasks: &Tasks, runtime: Arc<Runtime<B>>) {
+fn retire<B: Backend>(tasks: &Tasks, runtime: Arc<Runtime<B>>) {
     tracing::info!(upstream = runtime.upstream.name, "upstream removed or changed");
     runtime.retired.cancel();
-    tasks.spawn(format!("upstream {} ends", runtime.upstream.name), OnExit::Quiet, async move {
+    runtime.store.end();
+    tasks.spawn(format!("upstream {} ends", runtime.called()), OnExit::Quiet, async move {
         end(&runtime).await;
     });
 }
 
 /// Waits until only this reference is left, as long as a call may take, and ends the processes: calls hold
 /// references too.
-async fn end<B: crate::call::Backend>(runtime: &Arc<Runtime<B>>) {
+async fn end<B: Backend>(runtime: &Arc<Runtime<B>>) {
     runtime.retired.cancel();
     let deadline = tokio::time::Instant::now() + runtime.upstream.timeouts.total;
     while Arc::strong_count(runtime) > 1 && tokio::time::Instant::now() < deadline {
@@ -70,70 +76,85 @@ async fn end<B: crate::call::Backend>(runtime: &Arc<Runtime<B>>) {
     }
 }
 
-/// Probes until the upstream is reached, and again whenever traffic finds that it is not.
-async fn keep_trying<C: Connect>(runtime: Arc<Runtime<C::Backend>>) {
-    let (name, retired) = (runtime.upstream.name.clone(), runtime.retired.clone());
-    let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+/// Watches over a store and each of its endpoints, each in a task that holds nothing between two looks: a retired
+/// upstream ends when its calls have.
+fn watch<C: Connect>(tasks: &Tasks, runtime: &Arc<Runtime<C::Backend>>) {
+    let (name, retired) = (runtime.called(), &runtime.retired);
+    let weak = Arc::downgrade(runtime);
+    tasks.spawn(format!("upstream {name}"), OnExit::Quiet, look(weak.clone(), retired.clone()));
+    for at in 0..runtime.endpoints().len() {
+        let probes = probe::<C>(weak.clone(), at, retired.clone());
+        tasks.spawn(format!("probe {name} {at}"), OnExit::Quiet, probes);
+    }
+}
+
+/// Notices what time changes, and what traffic finds out about the store.
+async fn look<B: Backend>(weak: Weak<Runtime<B>>, retired: CancellationToken) {
     let mut told = None;
-    // A weak reference between two looks: a retired upstream ends when its calls have.
-    let weak = Arc::downgrade(&runtime);
-    drop(runtime);
     while let Some(runtime) = weak.upgrade() {
-        runtime.store.take_back();
-        let wait = if runtime.metrics.reach().reachable == Some(true) {
-            backoff.reset();
-            LOOK_EVERY
-        } else {
-            let found = tokio::select! {
-                found = probe::<C>(&runtime) => found,
-                () = retired.cancelled() => return,
-            };
-            if !found { backoff.next().max(Duration::from_millis(100)) } else { LOOK_EVERY }
-        };
-        let reach = runtime.metrics.reach();
+        runtime.store.tick();
+        let (upstream, store) = (&runtime.upstream.name, runtime.upstream.store);
+        let reach = runtime.metrics.reach_of(store);
+        if reach.reachable == Some(false) {
+            runtime.store.doubt();
+        }
         if reach.reachable.is_some() && told != reach.reachable {
+            let store = store.word();
             match reach.reachable {
                 Some(false) => {
-                    tracing::warn!(upstream = name, error = reach.error, "upstream cannot be reached")
+                    tracing::warn!(upstream, store, error = reach.error, "upstream cannot be reached")
                 }
-                _ => tracing::info!(upstream = name, "upstream reached"),
+                _ => tracing::info!(upstream, store, "upstream reached"),
             }
             told = reach.reachable;
         }
         drop(runtime);
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(LOOK_EVERY) => {}
             () = retired.cancelled() => return,
         }
     }
 }
 
-async fn probe<C: Connect>(runtime: &Runtime<C::Backend>) -> bool {
-    let limit = runtime.upstream.timeouts.connect + Duration::from_secs(1);
-    let (mut last, mut unknown) = (None, false);
-    for at in runtime.store.order_from(0) {
-        match tokio::time::timeout(limit, runtime.endpoint_at(at).probe()).await {
-            Ok(Ok(found)) => {
-                match found {
-                    Probe::Modern => runtime.metrics.spoke(Era::Modern),
-                    Probe::Legacy => runtime.metrics.spoke(Era::Legacy),
-                    Probe::Answers => {}
-                    Probe::Unknown => {
-                        unknown = true;
-                        continue;
-                    }
-                }
-                runtime.metrics.reached();
-                return true;
+/// Probes one endpoint, at intervals and whenever traffic finds that it does not work.
+async fn probe<C: Connect>(weak: Weak<Runtime<C::Backend>>, at: usize, retired: CancellationToken) {
+    while let Some(runtime) = weak.upgrade() {
+        let began = Instant::now();
+        let over = tokio::select! {
+            () = probe_once(&runtime, at) => false,
+            () = retired.cancelled() => true,
+        };
+        let (store, wait) = (runtime.store.clone(), runtime.store.until_probe(at));
+        drop(runtime);
+        if over {
+            return;
+        }
+        let next = async {
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = store.poked(at) => sleep_until(began + LEAST).await,
             }
-            Ok(Err(failure)) => last = Some(failure),
-            Err(_) => last = Some(Failure::new(Kind::Timeout, "the upstream did not answer in time")),
+        };
+        tokio::select! {
+            () = next => {}
+            () = retired.cancelled() => return,
         }
     }
-    // Nobody knows whether a process that nobody wanted yet would answer.
-    if let Some(failure) = last.filter(|_| !unknown) {
-        runtime.metrics.missed(&failure);
-        return false;
+}
+
+async fn probe_once<B: Backend>(runtime: &Runtime<B>, at: usize) {
+    let probing = runtime.store.probe(at);
+    let limit = runtime.upstream.health.timeout;
+    let found = timeout(limit, runtime.endpoint_at(at).probe()).await;
+    let found = found.unwrap_or_else(|_| Err(runtime.store.silent()));
+    match found {
+        Ok(Probe::Modern) => runtime.metrics.spoke(Era::Modern),
+        Ok(Probe::Legacy) => runtime.metrics.spoke(Era::Legacy),
+        _ => {}
     }
-    true
+    match probing.ended(found) {
+        Word::Reached => runtime.reached(),
+        Word::Missed(failure) => runtime.metrics.missed(runtime.upstream.store, &failure),
+        Word::None => {}
+    }
 }

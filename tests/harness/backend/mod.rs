@@ -136,6 +136,10 @@ struct State {
     streams: BTreeMap<String, mpsc::Sender<String>>,
     /// What the `endpoint` event says; `SESSION` becomes the session.
     endpoint: String,
+    /// Nothing is answered.
+    frozen: bool,
+    /// What `/healthz` answers, and who asked for it.
+    health: (u16, Vec<Received>),
 }
 
 struct Shared {
@@ -206,6 +210,8 @@ impl Backend {
             at_work: (0, 0),
             streams: BTreeMap::new(),
             endpoint: "/message?sessionId=SESSION".to_owned(),
+            frozen: false,
+            health: (200, Vec::new()),
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -390,6 +396,27 @@ impl Backend {
     #[must_use]
     pub fn most_at_once(&self) -> u64 {
         self.shared.state().at_work.1
+    }
+
+    /// Answers nothing until it is thawed, as a process that is stopped by SIGSTOP.
+    pub fn freeze(&self) {
+        self.shared.state().frozen = true;
+    }
+
+    /// Answers what it was asked meanwhile, and whatever comes.
+    pub fn thaw(&self) {
+        self.shared.state().frozen = false;
+    }
+
+    /// What it answers to GET on `/healthz`, from now on; 200 before.
+    pub fn health(&self, status: u16) {
+        self.shared.state().health.0 = status;
+    }
+
+    /// The requests for `/healthz` so far; they are in no other list.
+    #[must_use]
+    pub fn healths(&self) -> Vec<Received> {
+        self.shared.state().health.1.clone()
     }
 
     /// Forgets every session, as a restart does.

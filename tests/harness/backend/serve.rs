@@ -73,7 +73,15 @@ async fn exchange(request: Request<Incoming>, shared: Arc<Shared>) -> Reply {
         body,
         version: format!("{:?}", parts.version),
     };
+    if parts.uri.path() == "/healthz" {
+        let (code, asked) = &mut shared.state().health;
+        asked.push(received);
+        return Some(status(*code, ""));
+    }
     shared.state().received.push(received.clone());
+    while shared.state().frozen {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     match (parts.method.as_str(), parts.uri.path()) {
         ("GET", "/sse") => return sse::open(&shared),
         ("POST", "/message") => {

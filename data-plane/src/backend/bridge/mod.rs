@@ -292,7 +292,7 @@ impl<B: Backend> Backend for Bridge<B> {
             Probe::Modern => self.observe(Observation::Speaks(Era::Modern, true)),
             Probe::Legacy => self.observe(Observation::Speaks(Era::Legacy, true)),
             Probe::Answers => self.observe(Observation::Speaks(Era::Modern, false)),
-            Probe::Unknown => {}
+            Probe::Alive | Probe::Ill(_) | Probe::Unknown => {}
         }
         Ok(found)
     }

@@ -120,7 +120,7 @@ impl Calls {
         }
         if self.open.len() >= CALLS_MAX {
             let words = format!("{} has {CALLS_MAX} calls in flight; try again later", self.name);
-            return Err(Failure::new(Kind::Unreachable, words));
+            return Err(Failure::new(Kind::Overloaded, words).unsent());
         }
         let (Some(id), Some(id_span)) = (message.id(), message.id_span()) else {
             return Err(Failure::new(Kind::Internal, "a request without an id was sent to a process"));
@@ -320,7 +320,7 @@ mod tests {
         let mut calls = Calls::new("tested".to_owned(), Era::Legacy, now);
         let mut open: Vec<Opened> = (0..CALLS_MAX).map(|_| calls.open(&logging(), now).unwrap()).collect();
         let full = calls.open(&logging(), now).err().unwrap();
-        assert_eq!(full.kind, Kind::Unreachable);
+        assert_eq!(full.kind, Kind::Overloaded);
         open.truncate(CALLS_MAX - 10);
         calls.open(&logging(), now).unwrap();
         assert_eq!(calls.len(), CALLS_MAX - 10 + 1);

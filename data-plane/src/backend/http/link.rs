@@ -3,7 +3,7 @@
 use super::{
     ACCEPT_BOTH, HttpServer,
     batch::{self, Window},
-    resume, unless_lost,
+    resume, silent, unless_lost,
 };
 use crate::{
     call::{Body, EVENT_STREAM, JSON, Reply, read_messages, read_response},
@@ -70,7 +70,8 @@ impl HttpLink {
             return Err(Failure::new(
                 Kind::Unreachable,
                 format!("the upstream answered `initialize` with HTTP {status}"),
-            ));
+            )
+            .with_status(status));
         }
         let answer = match read_response(reply).await {
             Err(failure) if status.is_client_error() => {
@@ -104,7 +105,29 @@ impl HttpLink {
         let initialized = Message::parse(&rpc::notification(method::INITIALIZED, None))
             .expect("a notification of our own is a message");
         link.tell(&initialized).await?;
+        server.opened(&link);
         Ok(link)
+    }
+
+    /// Whether the server answers in this session; an error is an answer, too.
+    ///
+    /// # Errors
+    /// `SessionLost`: it does, and knows the session no more. Anything else: it does not.
+    pub(super) async fn ping(&self) -> Result<(), Failure> {
+        let limit = self.0.server.0.health.timeout;
+        let asked = async {
+            let reply = self.post(rpc::request(b"\"o1-ping\"", method::PING, b"{}")).await?;
+            let status = reply.status;
+            match read_response(reply).await {
+                Ok(_) => Ok(()),
+                Err(failure) if status.is_success() => Err(failure),
+                Err(failure) => {
+                    let what = format!("the upstream answered `ping` with HTTP {status}");
+                    Err(Failure::new(Kind::of_status(status), what).with_status(status).because(failure))
+                }
+            }
+        };
+        tokio::time::timeout(limit, asked).await.map_err(|_| silent())?
     }
 
     pub(crate) fn handshake(&self) -> &Message {

@@ -8,7 +8,7 @@ pub use batch::{Portions, portions};
 pub use link::HttpLink;
 
 use crate::{
-    call::{Ask, Body, JSON, Reply, read_all, read_response},
+    call::{Ask, Body, JSON, Probe, Reply, read_all, read_response, read_up_to},
     context::Context,
     failure::{Failure, Kind},
     mcp::{Era, Message, era, header as mcp_header, json, method, own, rpc},
@@ -26,8 +26,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use o1_process::Tasks;
+use o1_proto::model;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 /// What a request to a server of either era accepts.
 const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -41,6 +45,9 @@ struct Inner {
     url: Uri,
     credentials: HeaderMap,
     connect: Duration,
+    health: model::Health,
+    /// The last session that was opened.
+    open: Mutex<Weak<link::Inner>>,
     tasks: Tasks,
     arrays: Arrays,
 }
@@ -51,6 +58,8 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 /// A connection that many streams share is asked whether it lives, because nobody else would notice.
 const H2_PING_EVERY: Duration = Duration::from_secs(20);
 const H2_PING_WITHIN: Duration = Duration::from_secs(10);
+/// How much of the answer to a GET of our own is read.
+const PROBE_ANSWER_MAX: usize = 64 << 10;
 
 impl HttpServer {
     pub(super) fn new(
@@ -89,7 +98,8 @@ impl HttpServer {
         let connect = upstream.timeouts.connect;
         let (url, credentials, tasks) = (url.clone(), credentials.clone(), context.tasks.clone());
         let arrays = Arrays::new(&upstream.name, context);
-        Ok(Self(Arc::new(Inner { client, url, credentials, connect, tasks, arrays })))
+        let (health, open) = (upstream.health.clone(), Mutex::default());
+        Ok(Self(Arc::new(Inner { client, url, credentials, connect, health, open, tasks, arrays })))
     }
 
     /// A modern message with the client's own headers.
@@ -125,9 +135,13 @@ impl HttpServer {
     }
 
     pub(super) async fn discover(&self) -> Result<Message, Failure> {
-        let reply = self.own_discover().await?;
+        self.discover_within(self.0.connect).await
+    }
+
+    async fn discover_within(&self, limit: Duration) -> Result<Message, Failure> {
+        let reply = self.own_discover(limit).await?;
         let status = reply.status;
-        let answer = match tokio::time::timeout(self.0.connect, read_response(reply)).await {
+        let answer = match tokio::time::timeout(limit, read_response(reply)).await {
             Err(_) => return Err(silent()),
             Ok(Err(_)) if status.is_client_error() => return Err(not_modern()),
             Ok(answer) => answer?,
@@ -135,9 +149,59 @@ impl HttpServer {
         if is_modern(&answer) { Ok(answer) } else { Err(not_modern()) }
     }
 
-    /// Whether the server answers at all; `true`: in the modern era.
-    pub(super) async fn probe(&self) -> Result<bool, Failure> {
-        self.speaks(Era::Modern).await
+    /// Whether the server works, as far as can be told without opening a session.
+    pub(super) async fn probe(&self) -> Result<Probe, Failure> {
+        if let Some(found) = self.probe_path().await {
+            return found;
+        }
+        // A server with sessions is asked within one that is open anyhow.
+        if let Some(link) = self.open_link() {
+            match link.ping().await {
+                Ok(()) => return Ok(Probe::Legacy),
+                Err(failure) if failure.kind == Kind::SessionLost => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        match self.discover_within(self.0.health.timeout).await {
+            Ok(_) => Ok(Probe::Modern),
+            Err(failure) if failure.kind == Kind::WrongEra => Ok(Probe::Answers),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// How long a probe may take.
+    pub(super) fn probe_limit(&self) -> Duration {
+        self.0.health.timeout
+    }
+
+    /// Where the operator named a path: a GET there, at the same origin.
+    pub(super) async fn probe_path(&self) -> Option<Result<Probe, Failure>> {
+        let path = self.0.health.path.as_ref()?;
+        Some(self.get_path(path).await)
+    }
+
+    async fn get_path(&self, path: &str) -> Result<Probe, Failure> {
+        let mut parts = self.0.url.clone().into_parts();
+        parts.path_and_query = path.parse().ok();
+        let url = Uri::from_parts(parts).map_err(|error| {
+            Failure::new(Kind::Internal, "`health.path` of this upstream makes no URL").because(error)
+        })?;
+        let response = self.send(&url, Method::GET, HeaderMap::new(), Bytes::new()).await?;
+        let status = response.status();
+        // An unread answer costs the connection, a long one is not worth its bytes.
+        let _ = read_up_to(response.into_body().map_err(Into::into).boxed_unsync(), PROBE_ANSWER_MAX).await;
+        Ok(if status.is_success() { Probe::Alive } else { Probe::Ill(status.as_u16()) })
+    }
+
+    /// Remembers a session that is open, for probes.
+    fn opened(&self, link: &HttpLink) {
+        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&link.0);
+    }
+
+    /// The last session that was opened, if it still is.
+    fn open_link(&self) -> Option<HttpLink> {
+        let link = self.0.open.lock().unwrap_or_else(PoisonError::into_inner).upgrade().map(HttpLink)?;
+        link.is_open().then_some(link)
     }
 
     /// Whether the server speaks an era: it answers `server/discover`, or completes a handshake of ours.
@@ -162,7 +226,7 @@ impl HttpServer {
         }
     }
 
-    async fn own_discover(&self) -> Result<Reply, Failure> {
+    async fn own_discover(&self, limit: Duration) -> Result<Reply, Failure> {
         let params = format!(r#"{{"_meta":{}}}"#, own::envelope(era::MODERN[0], "{}"));
         let message = Message::parse(&rpc::request(b"\"o1-discover\"", method::DISCOVER, params.as_bytes()))
             .expect("a request of our own is a message");
@@ -170,13 +234,14 @@ impl HttpServer {
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
         headers.insert(mcp_header::PROTOCOL_VERSION, HeaderValue::from_static(era::MODERN[0]));
         headers.insert(mcp_header::METHOD, HeaderValue::from_static(method::DISCOVER));
-        match tokio::time::timeout(self.0.connect, self.ask(&message, &headers)).await {
+        match tokio::time::timeout(limit, self.ask(&message, &headers)).await {
             Err(_) => Err(silent()),
             // Trouble with the server, our credentials or our pace says nothing about the era.
             Ok(Ok(reply))
                 if reply.status.is_server_error() || matches!(reply.status.as_u16(), 403 | 408 | 429) =>
             {
-                Err(Failure::new(Kind::Unreachable, format!("the upstream answered HTTP {}", reply.status)))
+                let what = format!("the upstream answered HTTP {}", reply.status);
+                Err(Failure::new(Kind::Unreachable, what).with_status(reply.status))
             }
             Ok(reply) => reply,
         }
@@ -208,7 +273,8 @@ impl HttpServer {
             return Err(Failure::new(
                 Kind::Unreachable,
                 "the upstream refused the gateway's credentials (HTTP 401): check `headers` of this upstream",
-            ));
+            )
+            .with_status(StatusCode::UNAUTHORIZED));
         }
         let (parts, body) = response.into_parts();
         let mut headers = HeaderMap::with_capacity(4);

@@ -11,7 +11,7 @@ use super::{
     http::HttpServer,
 };
 use crate::{
-    call::{Body, BoxError, EVENT_STREAM, JSON, MESSAGE_MAX, Reply, read_up_to},
+    call::{Body, BoxError, EVENT_STREAM, JSON, MESSAGE_MAX, Probe, Reply, read_up_to},
     failure::{Failure, Kind},
     mcp::{Era, Message, era, json, message, method, rpc, sse},
 };
@@ -55,16 +55,20 @@ impl SseServer {
     }
 
     /// Whether the server answers HTTP at all. Not by GET: that would open a session.
-    pub(super) async fn probe(&self) -> Result<(), Failure> {
+    pub(super) async fn probe(&self) -> Result<Probe, Failure> {
+        if let Some(found) = self.http.probe_path().await {
+            return found;
+        }
         let asked = self.http.reply(Method::OPTIONS, HeaderMap::new(), Bytes::new());
-        let reply = timeout(self.connect, asked).await.unwrap_or_else(|_| Err(self.silent()))?;
+        let reply = timeout(self.http.probe_limit(), asked).await.unwrap_or_else(|_| Err(self.silent()))?;
         if matches!(reply.status.as_u16(), 502..=504) {
             return Err(Failure::new(
                 Kind::Unreachable,
                 format!("the upstream answered HTTP {}", reply.status),
-            ));
+            )
+            .with_status(reply.status));
         }
-        Ok(())
+        Ok(Probe::Answers)
     }
 
     async fn shake_hands(&self, initialize: &Message) -> Result<Arc<Conversation>, Failure> {
@@ -132,7 +136,8 @@ fn no_stream(status: StatusCode) -> Failure {
     let kind = if status.is_server_error() { Kind::Unreachable } else { Kind::Protocol };
     let words =
         format!("the upstream answered GET with HTTP {status} and no event stream: is it `transport: sse`?");
-    Failure::new(kind, words)
+    let failure = Failure::new(kind, words);
+    if status.is_success() { failure } else { failure.with_status(status) }
 }
 
 impl Events {
@@ -225,10 +230,11 @@ impl Poster {
                 self.stop.cancel();
                 Err(Failure::new(Kind::SessionLost, "the upstream no longer knows this session"))
             }
-            status if status.is_server_error() => {
-                Err(Failure::new(Kind::Unreachable, format!("the upstream answered HTTP {status}")))
+            status => {
+                let kind = if status.is_server_error() { Kind::Unreachable } else { Kind::Protocol };
+                let words = format!("the upstream answered HTTP {status}");
+                Err(Failure::new(kind, words).with_status(status))
             }
-            status => Err(Failure::new(Kind::Protocol, format!("the upstream answered HTTP {status}"))),
         }
     }
 }

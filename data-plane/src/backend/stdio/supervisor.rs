@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     backend::channel::{Conversation, END_MAX, Replies, ServerRequests},
+    call::Probe,
     failure::{Failure, Kind},
     mcp::{Era, Message, message},
 };
@@ -15,7 +16,7 @@ use o1_process::{OnExit, Tasks};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -48,8 +49,6 @@ pub struct Supervisor {
 
 struct Inner {
     ground: Arc<Ground>,
-    /// Whether anybody ever asked for a shared process.
-    wanted: AtomicBool,
     legacy: Slot,
     modern: Slot,
 }
@@ -100,14 +99,7 @@ impl Supervisor {
     pub fn new(spec: Spec, tasks: Tasks) -> Arc<Self> {
         let ground = Ground { spec, tasks, stop: CancellationToken::new(), running: watch::Sender::new(0) };
         let (legacy, modern) = (Slot::new(), Slot::new());
-        Arc::new(Self {
-            inner: Arc::new(Inner {
-                ground: Arc::new(ground),
-                wanted: AtomicBool::new(false),
-                legacy,
-                modern,
-            }),
-        })
+        Arc::new(Self { inner: Arc::new(Inner { ground: Arc::new(ground), legacy, modern }) })
     }
 
     /// The process of this era that all callers share, ready for requests. Starts it if need be; concurrent
@@ -117,7 +109,6 @@ impl Supervisor {
     /// `WrongEra` if the server does not speak it; `Timeout` after the connect limit; `Unreachable` or `Protocol`
     /// if the start failed, and at once while the next one has to wait.
     pub async fn shared(self: &Arc<Self>, era: Era) -> Result<Arc<Conversation>, Failure> {
-        self.inner.wanted.store(true, Ordering::Relaxed);
         let slot = self.inner.slot(era);
         if let Phase::Up(conversation) = &*slot.phase.borrow()
             && !conversation.is_closed()
@@ -162,10 +153,33 @@ impl Supervisor {
         self.inner.legacy.ends.load(Ordering::Relaxed) + self.inner.modern.ends.load(Ordering::Relaxed)
     }
 
-    /// Whether anybody ever asked for a shared process.
-    #[must_use]
-    pub fn was_wanted(&self) -> bool {
-        self.inner.wanted.load(Ordering::Relaxed)
+    /// Whether a process runs. Starts none, but keeps those coming back that somebody wanted and that failed.
+    ///
+    /// # Errors
+    /// The last one failed, and the next one has to wait.
+    pub fn probe(&self) -> Result<Probe, Failure> {
+        let mut failed = None;
+        for (slot, found) in [(&self.inner.legacy, Probe::Legacy), (&self.inner.modern, Probe::Modern)] {
+            match &*slot.phase.borrow() {
+                Phase::Up(conversation) if !conversation.is_closed() => return Ok(found),
+                Phase::Waiting { reason, .. } => {
+                    slot.want(Instant::now());
+                    failed = Some(reason.failure());
+                }
+                Phase::Up(_) | Phase::Idle | Phase::Starting | Phase::Refused(_) => {}
+            }
+        }
+        match failed {
+            // A process of a client session's own may run all the same.
+            Some(failure) if self.processes() == 0 => Err(failure),
+            _ if self.processes() > 0 && !self.is_starting() => Ok(Probe::Alive),
+            _ => Ok(Probe::Unknown),
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        let starts = |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Starting);
+        starts(&self.inner.legacy) || starts(&self.inner.modern)
     }
 
     /// How many processes run.

@@ -402,6 +402,7 @@ impl Keeper {
         };
         self.word.phase = standing.phase;
         if *self.gate.standing() != standing {
+            self.shared.context.metrics.upstream(&self.name).set_serving(reads);
             self.gate.set(standing);
         }
         let news = {

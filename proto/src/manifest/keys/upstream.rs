@@ -45,11 +45,11 @@ pub(in crate::manifest) static UPSTREAM: Section = Section {
             "round_robin",
             "How calls spread over the endpoints of a store: `round_robin`, `least_connections`, `random`, `weighted_random`, `consistent_hash`.",
         ),
-        key("health", "section", "{}", "Active probes.").not_yet(),
+        key("health", "section", "{}", "Active probes."),
         key("outlier", "section", "{}", "When an endpoint that fails is left out for a while."),
         key("retry", "section", "{}", "When a call that failed is sent once more, to another endpoint."),
         key("concurrency", "section", "{}", "How many calls each endpoint gets at a time."),
-        key("breaker", "section", "{}", "The circuit breaker of each endpoint.").not_yet(),
+        key("breaker", "section", "{}", "The circuit breaker of each endpoint."),
         key("failover", "section", ABSENT, "What happens when the primary fails. Needs a `backup`.")
             .not_yet(),
         key("cache", "section", "{}", "Which of its answers are cached."),
@@ -149,7 +149,12 @@ pub(in crate::manifest) static BREAKER: Section = Section {
     path: "upstreams.<name>.breaker",
     about: "The circuit breaker of each endpoint.",
     keys: &[
-        key("failures", "number", "5", "Failures in a row that open it."),
+        key(
+            "failures",
+            "number",
+            "5",
+            "Calls in a row without connection or answer in time, or with HTTP 502–504, that open it; so do half of at least 20 within 10 s.",
+        ),
         key(
             "open",
             "duration",

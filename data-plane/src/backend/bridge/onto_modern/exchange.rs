@@ -343,5 +343,5 @@ fn silent() -> Failure {
 }
 
 fn gone() -> Failure {
-    Failure::new(Kind::Unreachable, "the client went away before it answered what the upstream asked")
+    Failure::new(Kind::InvalidRequest, "the client went away before it answered what the upstream asked")
 }

@@ -44,7 +44,7 @@ impl Calls {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if calls.calls.len() >= CALLS_MAX {
             let what = format!("this session has {CALLS_MAX} calls in flight; try again later");
-            return Err(Failure::new(Kind::Unreachable, what));
+            return Err(Failure::new(Kind::Overloaded, what).unsent());
         }
         calls.next += 1;
         let serial = calls.next;
@@ -148,7 +148,7 @@ mod tests {
     fn calls_in_flight_are_bounded() {
         let calls = Calls::default();
         let held: Vec<_> = (0..CALLS_MAX).map(|n| calls.enter(n.to_string().as_bytes()).unwrap()).collect();
-        assert_eq!(calls.enter(b"more").unwrap_err().kind, Kind::Unreachable);
+        assert_eq!(calls.enter(b"more").unwrap_err().kind, Kind::Overloaded);
         drop(held);
         assert!(calls.enter(b"more").is_ok());
     }
