@@ -118,14 +118,15 @@ impl Fleet {
         self.decisions.place(*uid.as_bytes(), &node.identity.node_id, presence, moment)
     }
 
-    /// Tells a node which stores should serve, if anything was ever decided.
-    fn direct(&mut self, uid: NodeUid, now: Moment) {
+    /// What tells a node which stores should serve, if anything was ever decided. It goes behind whatever else the
+    /// node is sent: no word comes before the welcome.
+    fn direct(&mut self, uid: NodeUid, sends: &mut Vec<(StreamId, Out)>, now: Moment) {
         let directives = self.decisions.directives();
         let session = self.registry.node(uid).and_then(|node| node.session.as_ref());
         if let Some(stream) = session.map(|session| session.id)
             && !directives.is_empty()
         {
-            self.send(stream, Out::Directives(directives));
+            sends.push((stream, Out::Directives(directives)));
             self.decisions.sent(uid.as_bytes(), now);
         }
     }
@@ -169,11 +170,11 @@ impl Hub {
     pub fn hello(&self, hello: Hello, outbox: &Outbox, now: Now) -> Result<StreamId, HelloError> {
         let (mut fleet, moment) = (self.lock(), self.moment(now));
         let (uid, label) = (hello.identity.uid, hello.identity.node_id.clone());
-        let (outcome, opened) = fleet.registry.hello(hello, now);
+        let (mut outcome, opened) = fleet.registry.hello(hello, now);
         if let Ok(stream) = opened {
             fleet.outboxes.insert(stream, outbox.clone());
             fleet.decisions.connected(*uid.as_bytes(), &label, moment);
-            fleet.direct(uid, moment);
+            fleet.direct(uid, &mut outcome.sends, moment);
         }
         let floor = fleet.registry.generation_floor();
         self.carry_out(fleet, outcome);
@@ -192,7 +193,7 @@ impl Hub {
         if let Some(uid) = uid {
             outcome.changed |= fleet.place(uid, now, moment);
             if applied {
-                fleet.direct(uid, moment);
+                fleet.direct(uid, &mut outcome.sends, moment);
             }
         }
         self.carry_out(fleet, outcome);
@@ -370,14 +371,14 @@ impl Hub {
     /// These decisions are on disk: nodes may hear of them.
     pub(super) fn decisions_kept(&self, records: &[Record], now: Now) {
         let (mut fleet, moment) = (self.lock(), self.moment(now));
+        let mut outcome = Outcome { changed: true, ..Outcome::default() };
         if fleet.decisions.kept(records, moment) {
             let uids: Vec<NodeUid> = fleet.registry.remembered().map(|node| node.identity.uid).collect();
             for uid in uids {
-                fleet.direct(uid, moment);
+                fleet.direct(uid, &mut outcome.sends, moment);
             }
         }
-        drop(fleet);
-        self.bump();
+        self.carry_out(fleet, outcome);
     }
 
     /// What was decided about failovers and waits for the store.
@@ -449,7 +450,7 @@ impl Hub {
         registry.set_decisions(decisions.state());
         self.decisions.put(decisions.take_change());
         for key in decisions.due(moment) {
-            fleet.direct(NodeUid::from_bytes(key), moment);
+            fleet.direct(NodeUid::from_bytes(key), &mut outcome.sends, moment);
         }
         self.carry_out(fleet, outcome);
         decided.iter().for_each(log);

@@ -4,7 +4,7 @@ use super::{
     Answer, Kept, Maintenance, Moment, NodeKey, Presence, Record,
     nodes::{Nodes, Said},
     tally::Seen,
-    upstream::{Edge, Policy, Upstream, follows},
+    upstream::{Edge, Policy, Upstream, follows, id},
 };
 use o1_proto::model::{
     DecisionReason, DecisionState, Directive, Event, EventKind, FailoverState, Fleet, Store, StoreHealth,
@@ -23,7 +23,7 @@ pub struct Decision {
     pub term: u64,
     /// The store that should serve.
     pub target: Store,
-    /// 16 hexadecimal digits; empty: a shadow.
+    /// 16 hexadecimal digits.
     pub id: String,
     /// Why.
     pub reason: DecisionReason,
@@ -285,7 +285,7 @@ impl Decisions {
             upstream: name.to_owned(),
             term,
             target: edge.target,
-            id: if shadow { String::new() } else { upstream.record.decision_id.clone() },
+            id: id(name, term, now.wall),
             reason: edge.reason,
             because: edge.because.clone(),
             at: now,
@@ -312,7 +312,9 @@ impl Decisions {
         let mut news = false;
         for record in records {
             let Some(upstream) = self.upstreams.get_mut(&record.upstream) else { continue };
-            let newer = upstream.durable.as_ref().is_none_or(|known| known.term < record.term);
+            // One of an upstream that has left and come back since says nothing any more.
+            let stands = upstream.record.target.is_some() && record.term <= upstream.record.term;
+            let newer = stands && upstream.durable.as_ref().is_none_or(|known| known.term < record.term);
             if let Some(directive) = record.directive().filter(|_| newer) {
                 upstream.durable = Some(directive);
                 upstream.dirty = true;

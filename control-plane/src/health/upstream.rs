@@ -391,7 +391,7 @@ fn names(keys: &[NodeKey], nodes: &Nodes) -> String {
 }
 
 /// 16 hexadecimal digits that no other decision is likely to have.
-fn id(upstream: &str, term: u64, at: SystemTime) -> String {
+pub(super) fn id(upstream: &str, term: u64, at: SystemTime) -> String {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let mut hasher = DefaultHasher::new();
     (upstream, term, at).hash(&mut hasher);

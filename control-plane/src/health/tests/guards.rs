@@ -191,6 +191,17 @@ fn a_pin_keeps_the_store_until_it_expires() {
 }
 
 #[test]
+fn a_change_of_the_mode_alone_is_kept_and_told_nobody() {
+    let mut scene = Scene::of(1);
+    scene.order(Store::Backup).unwrap();
+    scene.store_works = false;
+    scene.mode(Mode::PinBackup, None);
+    let records = scene.decisions.take_change().kept.records;
+    assert_eq!((records.len(), records[0].mode), (1, Mode::PinBackup));
+    assert!(!scene.decisions.kept(&records, scene.now));
+}
+
+#[test]
 fn a_node_that_leaves_the_pinned_primary_is_sent_back() {
     let mut scene = Scene::of(2);
     scene.mode(Mode::PinPrimary, None);
@@ -233,6 +244,19 @@ fn nothing_goes_out_that_is_not_on_disk_and_the_term_is_free_until_it_is() {
     scene.pass(1.0);
     assert_eq!(scene.decisions.directives()[0].term, 1);
     assert_eq!(scene.status().nodes_on_backup, 1);
+}
+
+#[test]
+fn what_is_kept_of_an_upstream_that_has_left_and_come_back_is_not_sent() {
+    let mut scene = Scene::of(1);
+    scene.store_works = false;
+    scene.order(Store::Backup).unwrap();
+    let records = scene.decisions.take_change().kept.records;
+    scene.decisions.configure(&fleet(&[]), scene.now);
+    scene.decisions.configure(&fleet(&[NAME]), scene.now);
+    assert!(!scene.decisions.kept(&records, scene.now));
+    assert!(scene.decisions.directives().is_empty());
+    assert_eq!(scene.order(Store::Backup).unwrap().term, 2);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn check_terms(sent: &[Directive]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn terms_grow_whatever_happens(steps in proptest::collection::vec(any_step(), 1..120)) {
