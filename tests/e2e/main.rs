@@ -65,6 +65,8 @@ mod sse_clients;
 #[cfg(test)]
 mod stability;
 #[cfg(test)]
+mod statuses;
+#[cfg(test)]
 mod stdio;
 #[cfg(test)]
 mod talk;
