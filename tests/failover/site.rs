@@ -132,11 +132,6 @@ impl Site {
         site
     }
 
-    /// The failover of `x` as `o1ctl status` tells it.
-    pub async fn failover(&self) -> Option<Value> {
-        failover(&self.gateway.control).await
-    }
-
     /// What the node itself says, on its admin port.
     pub async fn node(&self) -> Value {
         node(&self.gateway.data).await
@@ -149,10 +144,7 @@ impl Site {
     }
 
     pub async fn until_on(&self, store: &str) -> Value {
-        self.until(&format!("calls go to the {store}"), |failover| {
-            failover["active_store"] == store && failover["phase"] == store
-        })
-        .await
+        self.until(&format!("calls go to the {store}"), |failover| failover["phase"] == store).await
     }
 
     /// Waits until the control plane says so.

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod explore;
 #[cfg(test)]
+#[expect(dead_code, reason = "what people are told of it is of no account here")]
 #[path = "../../data-plane/src/failover/machine.rs"]
 mod machine;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod words {
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    #[expect(dead_code, reason = "only told to people")]
     pub enum Phase {
         Primary,
         Provisional,

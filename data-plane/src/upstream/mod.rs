@@ -13,7 +13,6 @@ mod handles;
 mod health;
 mod inspect;
 mod linked;
-#[cfg_attr(not(test), expect(dead_code, reason = "called once calls pass the gate"))]
 mod marked;
 mod messages;
 mod modern;
