@@ -7,8 +7,11 @@
 //! This module must never decide anything: it keeps what it is told and hands it back.
 
 mod error;
+mod events;
 pub mod sqlite;
 
+#[cfg(test)]
+mod event_suite;
 #[cfg(test)]
 mod suite;
 

@@ -2,9 +2,7 @@
 //!
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
-mod events;
-
-use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision};
+use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, events};
 use crate::{
     config::{Digest, Version},
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
@@ -360,12 +358,12 @@ fn conversion(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
 }
 
-fn to_ms(time: SystemTime) -> i64 {
+pub(super) fn to_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn from_ms(ms: i64) -> SystemTime {
+pub(super) fn from_ms(ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms.max(0).cast_unsigned())
 }
 
