@@ -23,7 +23,6 @@ mod words {
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    #[expect(dead_code, reason = "only told to people")]
     pub enum Phase {
         Primary,
         Provisional,

@@ -7,9 +7,12 @@
 //! This module must never decide anything: it keeps what it is told and hands it back.
 
 mod error;
+mod events;
 mod failover;
 pub mod sqlite;
 
+#[cfg(test)]
+mod event_suite;
 #[cfg(test)]
 mod suite;
 

@@ -2,9 +2,7 @@
 //!
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
-mod events;
-
-use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, failover};
+use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, events, failover};
 use crate::{
     config::{Digest, Version},
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},

@@ -1,9 +1,7 @@
 //! What it means to be a [`Store`]: every implementation runs all of these, over a directory of its own that
 //! it opens again and again.
 
-mod events;
-
-pub(crate) use events::*;
+pub(crate) use super::event_suite::*;
 
 use super::{NewRevision, Store};
 use crate::{

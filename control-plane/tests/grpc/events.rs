@@ -69,7 +69,7 @@ fn event(seq: u64) -> Event {
     Event {
         seq,
         r#type: EventType::EntryJournaled.into(),
-        upstream: if seq % 2 == 0 { "even" } else { "odd" }.to_owned(),
+        upstream: if seq.is_multiple_of(2) { "even" } else { "odd" }.to_owned(),
         ..Event::default()
     }
 }

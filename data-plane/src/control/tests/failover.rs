@@ -111,7 +111,7 @@ async fn a_node_knows_whether_somebody_decides() {
     let mut plane = ControlPlane::start();
     let running = Running::start_with(dir.path(), Some(plane.address), node());
     let mut peer = plane.accept().await;
-    peer.welcome(Duration::from_millis(50), SOON).await;
+    peer.welcome(Duration::from_millis(300), SOON).await;
     let states = [
         (0, DecisionState::WarmingUp), // a build that knows nothing of decisions makes none
         (convert::from_decision_state(DecisionState::Active), DecisionState::Active),

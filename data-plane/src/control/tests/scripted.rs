@@ -437,6 +437,9 @@ pub struct Told {
     pub decisions: Option<DecisionState>,
 }
 
+/// Name, primary, backup.
+type Seen = (String, StoreHealth, StoreHealth);
+
 /// What a node was told to serve, and what it is to answer.
 #[derive(Default)]
 pub struct TestNode {
@@ -455,7 +458,7 @@ pub struct TestNode {
     pub told: watch::Sender<Told>,
     /// Where it stands, and what it sees.
     pub standing: Mutex<Vec<(String, FailoverState)>>,
-    pub seen: Mutex<(bool, Vec<(String, StoreHealth, StoreHealth)>)>,
+    pub seen: Mutex<(bool, Vec<Seen>)>,
     pub failover_changed: watch::Sender<u64>,
     /// Applying has begun.
     pub entered: Notify,

@@ -1,4 +1,4 @@
-//! What a store does with events.
+//! What it means to be a [`Store`]: the part that is about events.
 
 use super::Store;
 use crate::{
@@ -183,8 +183,8 @@ pub(crate) async fn filters_choose_by_upstream_node_type_and_time<S: Store>(open
     let store = open();
     let kinds = [EventKind::FailoverCommitted, EventKind::Restored, EventKind::EntryJournaled];
     for node in [1, 2] {
-        let events = (1..=6).map(|seq| {
-            let upstream = if seq % 2 == 0 { "even" } else { "odd" };
+        let events = (1..=6).map(|seq: u64| {
+            let upstream = if seq.is_multiple_of(2) { "even" } else { "odd" };
             event(seq, kinds[usize::try_from(seq).unwrap() % 3], upstream)
         });
         store.append_events(append(node, 1, events)).await.unwrap();
@@ -293,15 +293,17 @@ fn story() -> Vec<(u64, Event)> {
         duration: Some(Duration::from_millis(1500 + seq)),
         entries: seq,
         bytes: 4096 + seq,
-        breaker: Some(if seq % 2 == 0 { BreakerState::Open } else { BreakerState::Closed }),
-        active: Some(if seq % 3 == 0 { model::Store::Backup } else { model::Store::Primary }),
+        breaker: Some(if seq.is_multiple_of(2) { BreakerState::Open } else { BreakerState::Closed }),
+        active: Some(if seq.is_multiple_of(3) { model::Store::Backup } else { model::Store::Primary }),
         local_term: seq % 2,
         ..event(seq, kind, upstream)
     };
     let mut story = Vec::new();
     for epoch in 1..=3 {
         let seqs = (1..).zip(EventKind::ALL.iter().chain(EventKind::ALL));
-        story.extend(seqs.map(|(seq, kind)| (epoch, told(seq, *kind, if seq % 5 == 0 { "v" } else { "u" }))));
+        story.extend(
+            seqs.map(|(seq, kind)| (epoch, told(seq, *kind, if seq.is_multiple_of(5) { "v" } else { "u" }))),
+        );
     }
     story
 }

@@ -1,7 +1,7 @@
 //! Events in SQLite. Positions come from the newest row, which is never removed, in the transaction that adds the next
 //! ones; each account grows in that same transaction, so that it says what the rows say, also of rows that are gone.
 
-use super::{from_ms, to_ms};
+use super::sqlite::{from_ms, to_ms};
 use crate::{
     events::{
         Append, Appended, Cursor, EventFilter, EventPage, EventQuery, Kept, NewEvent, Order, PRUNE_STEP,
