@@ -17,7 +17,7 @@ async fn dies_at(point: &str) {
     site.primary.kill();
     // It dies on the way to the backup, or on the way home.
     let mut died = false;
-    for _ in 0..40 {
+    for _ in 0..300 {
         died |= !site.gateway.data.process.is_running();
         if died || site.node().await["phase"] == "backup" {
             break;

@@ -5,7 +5,8 @@ use crate::{
     report,
     site::{Load, POLICY, Site},
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const WRITERS: usize = 4;
 const READERS: usize = 4;

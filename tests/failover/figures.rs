@@ -1,11 +1,8 @@
 //! What was seen of one fault: what clients lost, how long it took, and what was kept.
 
-use crate::site::{Site, Told};
+use crate::site::{Read, Site, Told};
 use serde_json::Value;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 /// One row.
 #[derive(Debug)]
@@ -79,8 +76,6 @@ impl Figures {
         )
     }
 }
-
-type Read = (Instant, Duration, Result<String, String>);
 
 /// The longest time in which no read was answered although some were tried.
 fn gap(reads: &[Read]) -> Duration {

@@ -19,10 +19,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Longer than anything takes that should happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -190,13 +191,16 @@ pub async fn node(data: &DataPlane) -> Value {
     }
 }
 
+/// When a read began, how long it took, and who answered.
+pub type Read = (Instant, Duration, Result<String, String>);
+
 /// What clients were told.
 #[derive(Default)]
 pub struct Told {
     /// Ids of writes that were acknowledged.
     pub acked: Mutex<Vec<String>>,
-    /// When each read began, how long it took, and who answered.
-    pub reads: Mutex<Vec<(Instant, Duration, Result<String, String>)>>,
+    /// Every one.
+    pub reads: Mutex<Vec<Read>>,
     over: AtomicBool,
 }
 

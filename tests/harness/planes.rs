@@ -122,13 +122,24 @@ impl ControlPlane {
     /// # Panics
     /// It does not print JSON.
     pub async fn o1ctl(&self, arguments: &[&str]) -> Value {
+        let mut values = self.o1ctl_lines(arguments).await;
+        assert_eq!(values.len(), 1, "o1ctl {arguments:?} says one thing");
+        values.remove(0)
+    }
+
+    /// The same of a command that prints an object a line.
+    ///
+    /// # Panics
+    /// It does not print JSON.
+    pub async fn o1ctl_lines(&self, arguments: &[&str]) -> Vec<Value> {
         let run = tokio::process::Command::new(binary("o1ctl"))
             .args(arguments)
             .args(["--json", "--control", &format!("http://{}", self.listen)])
             .kill_on_drop(true)
             .output();
         let output = in_time("o1ctl", START, run).await.expect("o1ctl starts");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let values = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+        values.collect::<Result<_, _>>().unwrap_or_else(|error| {
             let (out, err) =
                 (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             panic!("o1ctl {arguments:?}: {error}: {} {out} {err}", output.status)

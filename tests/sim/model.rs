@@ -251,7 +251,7 @@ impl State {
         match node.machine.step {
             Step::Replaying => {
                 let mut machine = node.machine;
-                machine.replayed(self.journal());
+                machine.replayed(self.journal(), 1);
                 if mutant == Some(Mutant::RestoreAnyway) {
                     machine.step = Step::Barrier;
                 }

@@ -120,14 +120,8 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     };
     tasks.spawn("listener", OnExit::Shutdown, listener::serve(clients, listen, path, context.clone()));
     state.write_addresses(&BTreeMap::from([("listen", listen), ("admin", admin_address)]))?;
-    tracing::info!(
-        node_id = options.node_id,
-        %listen,
-        admin = %admin_address,
-        control_plane = link.status().control_plane.as_deref().unwrap_or("none"),
-        version = VERSION,
-        "data plane started"
-    );
+    let (node_id, admin, control_plane) = (&options.node_id, admin_address, link.status().control_plane);
+    tracing::info!(node_id, %listen, %admin, control_plane, version = VERSION, "data plane started");
     Ok(Running {
         failover,
         log,

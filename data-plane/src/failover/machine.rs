@@ -159,9 +159,11 @@ impl Machine {
         (self.step == Step::Draining).then(|| self.commit(Store::Backup))
     }
 
-    /// Nothing waits for the primary: hold writes back.
-    pub fn replayed(&mut self, journal: Journal) {
-        if self.step == Step::Replaying && journal.is_settled(self.accept_dead_letters) {
+    /// Nothing waits for the primary, or so little, `tail`, that it can be replayed while writes are held back: hold
+    /// them back.
+    pub fn replayed(&mut self, journal: Journal, tail: u64) {
+        let rest = Journal { pending: journal.pending.saturating_sub(tail), ..journal };
+        if self.step == Step::Replaying && rest.is_settled(self.accept_dead_letters) {
             self.step = Step::Barrier;
         }
     }

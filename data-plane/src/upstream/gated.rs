@@ -84,7 +84,7 @@ impl<C: Connect> Upstream<C> {
         let keyed =
             keyed(message, &kept.key).map_or_else(|| call.clone(), |message| call.with_message(message));
         match self.let_in(&keyed, &side, admitted).await {
-            Ok(reply) => Ok(marked(self.journaled(reply, upstream, kept), mark).await),
+            Ok(reply) => Ok(marked(self.journaled(reply, upstream, kept.seq), mark).await),
             // The backup is away, too. The write is kept all the same, and that is what was promised.
             Err(failure) if is_of_the_store(&failure) => {
                 Ok(marked(accepted(call, message, upstream, &kept), mark).await)
@@ -140,7 +140,7 @@ impl<C: Connect> Upstream<C> {
     }
 
     /// The backup's answer to a write that is kept. If it says no, the primary need not be asked.
-    fn journaled(&self, reply: Reply, upstream: &Arc<plan::Upstream>, kept: Kept) -> Reply {
+    fn journaled(&self, reply: Reply, upstream: &Arc<plan::Upstream>, seq: u64) -> Reply {
         let (stores, name) = (self.context.stores.clone(), upstream.name.clone());
         let (status, mut headers) = (reply.status, reply.headers.clone());
         headers.remove(CONTENT_TYPE);
@@ -150,7 +150,7 @@ impl<C: Connect> Upstream<C> {
                 && is_refusal(message)
                 && let Some(journal) = stores.journal()
             {
-                journal.withdraw(&name, kept.seq, "the backup refused it");
+                journal.withdraw(&name, seq, "the backup refused it");
             }
         });
         Reply { status, headers, body: Body::Messages(messages.boxed()), stale: None }

@@ -16,14 +16,11 @@ impl Keeper {
         let deadline = Instant::now() + BARRIER;
         let mut settled = self.gate.writes_drained(Store::Backup, deadline).await;
         while settled {
-            match self.replay_one(deadline, std::future::pending()).await {
+            match self.replay_some(deadline, std::future::pending()).await {
                 Stepped::Further => {}
                 Stepped::Empty => break,
                 Stepped::Stuck => settled = false,
             }
-        }
-        if let Some(run) = self.run.take() {
-            self.end_run(run, None);
         }
         let commit = self.machine.settled(self.shared.journal(&self.name)).filter(|_| settled);
         let Some(commit) = commit else {
@@ -32,6 +29,9 @@ impl Keeper {
             self.again.get_or_insert(Instant::now() + super::AGAIN);
             return self.publish();
         };
+        if let Some(run) = self.run.take() {
+            self.end_run(&run, None);
+        }
         let mut event = self.event(EventKind::Restored);
         let lasted = self.on_backup.map_or(Duration::ZERO, |since| since.elapsed());
         (event.to, event.active, event.duration) = (Some(Phase::Primary), Some(Store::Primary), Some(lasted));

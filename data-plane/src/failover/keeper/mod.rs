@@ -209,7 +209,7 @@ impl Keeper {
             "the active store should be another"
         );
         if let Some(run) = self.run.take().filter(|_| next.step != Step::Replaying) {
-            self.end_run(run, Some("the order changed"));
+            self.end_run(&run, Some("the order changed"));
         }
         (self.machine, self.again, self.failures) = (next, None, 0);
         (self.decision, self.because) = (decision.to_owned(), because.to_owned());
