@@ -19,7 +19,8 @@ async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
     for path in ["/mcp", "/u/x/mcp"] {
         let prefix = if path == "/mcp" { "x__" } else { "" };
         let client = Legacy::open(site.gateway.address(), path).await;
-        let mut heard = client.listen().await;
+        // The test store has no GET stream, and on the route of one upstream bytes pass.
+        let mut heard = if path == "/mcp" { Some(client.listen().await) } else { None };
         let before = client.call(&format!("{prefix}who"), "{}").await.result();
         assert_eq!((who(&before), meta(&before)), ("primary", Value::Null));
         assert!(client.tools().await.contains(&format!("{prefix}only_primary")));
@@ -33,7 +34,7 @@ async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
             (&"x".into(), &true.into(), &"backup".into()),
             "{said}"
         );
-        if path == "/mcp" {
+        if let Some(heard) = &mut heard {
             // In whichever order.
             let (mut warned, mut changed) = (None, false);
             while warned.is_none() || !changed {
@@ -49,7 +50,7 @@ async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
         assert_eq!(meta(&write)["journaled"], true, "{write}");
         site.primary.restart().await;
         site.until_on("primary").await;
-        if path == "/mcp" {
+        if let Some(heard) = &mut heard {
             let told = heard
                 .message("word of the restoration", PATIENCE, |message| {
                     message["params"]["logger"] == "only1"

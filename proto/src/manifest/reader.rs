@@ -2,7 +2,7 @@
 //! are all known. Both report what is wrong and go on; neither knows what any key means.
 
 use super::{
-    keys::{Effect, SECTIONS, Section},
+    keys::{SECTIONS, Section},
     node::{At, Entry, Node, Style, Value},
     path,
     report::Report,
@@ -40,12 +40,6 @@ impl<'a> Field<'a> {
         hint: impl Into<String>,
     ) {
         self.report.problem(rule, self.key, &self.path, what, hint);
-    }
-
-    /// Accepted, but this version does nothing with it.
-    pub(super) fn no_effect_yet(&self) {
-        let what = "accepted, but this version does not act on it yet";
-        self.report.warning(&rules::NO_EFFECT_YET, self.key, &self.path, what, "");
     }
 
     /// Where to point at for the value: a value that is not there is shown by its key.
@@ -218,19 +212,15 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A mapping with the keys of `section`. Reports every unknown key and every key without effect; of another
-    /// type it is reported and reads as if it were empty.
+    /// A mapping with the keys of `section`. Reports every unknown key; of another type it is
+    /// reported and reads as if it were empty.
     pub(super) fn section(self, section: &'static Section) -> Reader<'a> {
         let hint = suggest::keys(section);
         let wrong = !matches!(self.node.value, Value::Map(_) | Value::Null);
         for (name, field) in self.names(&hint) {
-            match section.key(name).map(|key| key.effect) {
-                Some(Effect::Yes) => {}
-                Some(Effect::NotYet) => field.no_effect_yet(),
-                None => {
-                    let what = format!("unknown key {}", path::quoted(name));
-                    field.problem_at_key(&rules::UNKNOWN_KEY, what, suggest::key(name, section, SECTIONS));
-                }
+            if section.key(name).is_none() {
+                let what = format!("unknown key {}", path::quoted(name));
+                field.problem_at_key(&rules::UNKNOWN_KEY, what, suggest::key(name, section, SECTIONS));
             }
         }
         Reader { field: self, section, wrong }

@@ -1,7 +1,7 @@
 //! `docs/config.md`, from the tables that the parser itself uses.
 
 use super::{
-    keys::{Effect, Key, SECTIONS, Section},
+    keys::{Key, SECTIONS, Section},
     rules,
 };
 use std::fmt::Write;
@@ -21,8 +21,6 @@ Examples: [only1.yaml](../examples/only1.yaml), [full.yaml](../examples/full.yam
 - **Names** of upstreams, prefixes and servers: letters, digits, `-` and single `_`, at most 48 characters,
   beginning with a letter or digit, not ending with `_`.
 - **YAML**: one document of at most 1 MiB; anchors and aliases work, merge keys (`<<`) and tags do not.
-- **In effect** says whether this version acts on the key. A key that is not in effect is checked, accepted and
-  reported as a warning (`no-effect-yet`).
 ";
 
 /// The reference of all keys and rules, in Markdown.
@@ -44,16 +42,14 @@ fn add_section(page: &mut String, section: &Section) {
     let title =
         if section.path.is_empty() { "The document".to_owned() } else { format!("`{}`", section.path) };
     let _ = write!(page, "\n## {title}\n\n{}\n\n", section.about);
-    page.push_str("| key | takes | default | in effect | |\n| --- | --- | --- | --- | --- |\n");
-    let acts = section.effect();
+    page.push_str("| key | takes | default | |\n| --- | --- | --- | --- |\n");
     for key in section.keys {
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} |",
             key.name,
             cell(key.takes),
             default(key),
-            effect(if acts == Effect::NotYet { acts } else { key.effect }),
             cell(key.about)
         );
     }
@@ -63,13 +59,6 @@ fn default(key: &Key) -> String {
     match key.default {
         super::keys::REQUIRED | super::keys::ABSENT => key.default.to_owned(),
         value => format!("`{}`", cell(value)),
-    }
-}
-
-fn effect(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Yes => "yes",
-        Effect::NotYet => "not yet",
     }
 }
 

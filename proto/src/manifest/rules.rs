@@ -92,7 +92,6 @@ rules! {
     SIZE_SYNTAX "size-syntax" Document "A size is a whole number and `B`, `KiB`, `MiB` or `GiB`.";
     TOO_MANY_PROBLEMS "too-many-problems" Document "At most 1,000 problems (and warnings) are listed; the rest is counted.";
     NO_UPSTREAMS "no-upstreams" Document "Warning: without upstreams nothing is served.";
-    NO_EFFECT_YET "no-effect-yet" Document "Warning: the key is checked and accepted, but this version does not act on it.";
 
     CATALOGUE_LIMIT "catalogue-limit" Limits "`page` is 1 to 10,000, `refresh` at least 1s, `wait` at most 30s.";
     CLIENT_LIMIT "client-limit" Limits "`max_sessions` is at least 1, `max_body` 1 KiB to 1 GiB, `session_idle` and `session_lifetime` at least 1s.";

@@ -41,7 +41,7 @@ impl Keeper {
             self.machine.lift();
             return self.publish();
         }
-        self.on_backup = None;
+        (self.on_backup, self.holds) = (None, false);
         self.publish();
         tracing::info!(
             upstream = self.name,

@@ -56,6 +56,8 @@ pub(super) struct Keeper {
     failures: u32,
     /// The sync-back that is under way.
     run: Option<Run>,
+    /// Writes come in faster than they can be replayed: they wait until what waits is done.
+    holds: bool,
     /// Entries that the primary got during this failover.
     synced: u64,
     decision: String,
@@ -85,6 +87,7 @@ impl Keeper {
             again: None,
             failures: 0,
             run: None,
+            holds: false,
             synced: 0,
             decision: kept.map(|kept| kept.decision_id.clone()).unwrap_or_default(),
             because: String::new(),
@@ -211,7 +214,7 @@ impl Keeper {
         if let Some(run) = self.run.take().filter(|_| next.step != Step::Replaying) {
             self.end_run(&run, Some("the order changed"));
         }
-        (self.machine, self.again, self.failures) = (next, None, 0);
+        (self.machine, self.again, self.failures, self.holds) = (next, None, 0, false);
         (self.decision, self.because) = (decision.to_owned(), because.to_owned());
         (self.word.refusal, self.word.message) = (None, String::new());
         self.publish();
@@ -384,6 +387,7 @@ impl Keeper {
         let barrier = match self.machine.step {
             Step::Draining if !stuck => Barrier::Everything,
             Step::Barrier if !stuck => Barrier::Writes,
+            Step::Replaying if self.holds && !stuck => Barrier::Writes,
             _ => Barrier::Open,
         };
         let reads = if diverted { Store::Backup } else { self.machine.active };

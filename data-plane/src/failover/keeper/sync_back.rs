@@ -23,6 +23,9 @@ const ENTRY_WITHIN: Duration = Duration::from_secs(30);
 const BATCH: usize = 64;
 /// Writes are held back when what waits can be replayed in this time, as far as the last ones tell.
 const TAIL: Duration = Duration::from_millis(200);
+/// Where so long no less waits than before, writes are held back until nothing does: a primary that takes them more
+/// slowly than they come would never have them all. Who waits too long is refused, and nothing was done.
+const STALLED: Duration = Duration::from_secs(2);
 const RETRY_BASE: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
@@ -49,6 +52,7 @@ impl Keeper {
     pub(super) async fn sync_back(&mut self, order: &mut watch::Receiver<Option<Directive>>) {
         self.publish();
         let mut tail = 0;
+        let (mut least, mut since) = (u64::MAX, Instant::now());
         loop {
             let (began, before) = (Instant::now(), self.synced);
             let turned = async {
@@ -62,8 +66,16 @@ impl Keeper {
                 Stepped::Stuck => return,
             }
             tail = fits(self.synced - before, began.elapsed());
-            if self.shared.journal(&self.name).pending <= tail {
+            let pending = self.shared.journal(&self.name).pending;
+            if pending <= tail {
                 break;
+            }
+            if pending < least {
+                (least, since) = (pending, Instant::now());
+            } else if !self.holds && since.elapsed() >= STALLED {
+                tracing::warn!(upstream = self.name, pending, "writes wait until the primary has caught up");
+                self.holds = true;
+                self.publish();
             }
         }
         let journal = self.shared.journal(&self.name);

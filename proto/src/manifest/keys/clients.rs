@@ -45,8 +45,7 @@ pub(in crate::manifest) static CLIENTS: Section = Section {
             "word",
             "during-failover",
             "When results say which store they came from: `always`, `during-failover`, `never`.",
-        )
-        .not_yet(),
+        ),
     ],
 };
 

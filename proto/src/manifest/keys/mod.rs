@@ -29,16 +29,7 @@ pub(super) struct Key {
     pub takes: &'static str,
     /// What holds without the key, spelled as in a document; `REQUIRED` and `ABSENT` are no values.
     pub default: &'static str,
-    pub effect: Effect,
     pub about: &'static str,
-}
-
-/// Whether this version acts on a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    Yes,
-    /// Checked and accepted with a warning.
-    NotYet,
 }
 
 pub(super) const REQUIRED: &str = "required";
@@ -48,33 +39,10 @@ impl Section {
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
-
-    /// Whether this version acts on the section: the key that it stands under says so, and those above. That key
-    /// gets the warning, its own keys do not get it again.
-    pub(super) fn effect(&self) -> Effect {
-        let mut path = self.path;
-        while !path.is_empty() {
-            let (above, name) = path.rsplit_once('.').unwrap_or(("", path));
-            let home = SECTIONS.iter().find(|section| section.path == above);
-            let key = home.and_then(|section| section.key(name.trim_end_matches("[]")));
-            if key.is_some_and(|key| key.effect == Effect::NotYet) {
-                return Effect::NotYet;
-            }
-            path = above;
-        }
-        Effect::Yes
-    }
 }
 
 const fn key(name: &'static str, takes: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { name, takes, default, effect: Effect::Yes, about }
-}
-
-impl Key {
-    const fn not_yet(mut self) -> Self {
-        self.effect = Effect::NotYet;
-        self
-    }
+    Key { name, takes, default, about }
 }
 
 /// Every section, in the order of the reference page.

@@ -12,8 +12,7 @@ pub(in crate::manifest) static UPSTREAM: Section = Section {
             "list of endpoints, or `snapshot`",
             ABSENT,
             "Where to turn when the primary fails; `snapshot` is the node's own copy, for reads.",
-        )
-        .not_yet(),
+        ),
         key(
             "prefix",
             "word, or `none`",
@@ -50,8 +49,7 @@ pub(in crate::manifest) static UPSTREAM: Section = Section {
         key("retry", "section", "{}", "When a call that failed is sent once more, to another endpoint."),
         key("concurrency", "section", "{}", "How many calls each endpoint gets at a time."),
         key("breaker", "section", "{}", "The circuit breaker of each endpoint."),
-        key("failover", "section", ABSENT, "What happens when the primary fails. Needs a `backup`.")
-            .not_yet(),
+        key("failover", "section", ABSENT, "What happens when the primary fails. Needs a `backup`."),
         key("cache", "section", "{}", "Which of its answers are cached."),
         key("tls", "section", "{}", "Certificates for its `https` URLs."),
         key("pool", "section", "{}", "Connections kept to each of its URLs."),

@@ -2,7 +2,7 @@
 
 use super::said;
 use crate::manifest::{
-    keys::{self, ABSENT, Effect, Key, REQUIRED, Section},
+    keys::{self, ABSENT, Key, REQUIRED, Section},
     parse, reference_page,
 };
 use crate::model::Fleet;
@@ -88,7 +88,7 @@ fn the_defaults_on_the_page_are_those_of_the_model() {
 }
 
 #[test]
-fn the_defaults_of_keys_without_effect_are_valid() {
+fn the_defaults_of_what_a_backup_needs_are_valid() {
     let explicit = format!(
         "{{upstreams: {{a: {{primary: [{{command: [x]}}], backup: snapshot, health: {{{}}}, breaker: {{{}}}, failover: {{{}}}, tls: {{{}}}}}}}, \
          servers: {{s: {{upstreams: [a], tools: {{{}}}}}}}}}",
@@ -101,24 +101,4 @@ fn the_defaults_of_keys_without_effect_are_valid() {
     let problems: Vec<_> =
         said(&explicit).into_iter().filter(|line| !line.starts_with("warning: ")).collect();
     assert_eq!(problems, Vec::<String>::new(), "{explicit}");
-}
-
-#[test]
-fn a_section_has_an_effect_when_the_keys_it_stands_under_have() {
-    let inside = |path: &str| keys::SECTIONS.iter().find(|one| one.path == path).expect("a section").effect();
-    for section in keys::SECTIONS {
-        for key in section.keys.iter().filter(|key| key.effect == Effect::NotYet) {
-            let path = if section.path.is_empty() {
-                key.name.to_owned()
-            } else {
-                format!("{}.{}", section.path, key.name)
-            };
-            if keys::SECTIONS.iter().any(|one| one.path == path) {
-                assert_eq!(inside(&path), Effect::NotYet, "{path}");
-            }
-        }
-    }
-    assert_eq!(inside("upstreams.<name>.timeouts.tools.<tool>"), Effect::Yes);
-    assert_eq!(inside("clients.auth.tokens[].tools"), Effect::Yes);
-    assert_eq!(inside("upstreams.<name>.failover"), Effect::NotYet, "backups are not in effect yet");
 }
