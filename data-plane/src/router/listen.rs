@@ -34,7 +34,7 @@ impl<N: Upstreams> Router<N> {
         }
         let listen = Listen { request: request.clone(), lists, resources };
         let acknowledged = acknowledgement(&listen, &honoured);
-        Ok(Reply::messages(self.feed(call, For::Listen(listen), Some(acknowledged))))
+        Ok(Reply::messages(self.feed(call, For::Listen(Box::new(listen)), Some(acknowledged))))
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) enum For {
     /// A legacy session's GET stream.
     Session(Arc<Session>),
     /// A modern client's `subscriptions/listen`.
-    Listen(Listen),
+    Listen(Box<Listen>),
 }
 
 /// A modern subscription, as honoured.
