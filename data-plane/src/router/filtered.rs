@@ -14,10 +14,8 @@ use http::header;
 use std::sync::Arc;
 
 impl<N: Handle> Router<N> {
+    /// For a caller that may not use every tool.
     pub(super) async fn one(&self, mut call: Call, upstream: &Arc<Upstream>) -> Result<Reply, Failure> {
-        if call.principal.access.every_tool(upstream) {
-            return self.next.handle(call).await;
-        }
         let mut lists = matches!(call.ask, Ask::Stream);
         if let Ask::Message(message) = &call.ask
             && message.kind() == mcp::Kind::Request
