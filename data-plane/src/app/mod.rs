@@ -4,7 +4,13 @@ mod admin;
 mod node;
 mod references;
 
-use crate::{context::Context, control, current, listener, metrics::Metrics, path};
+use crate::{
+    context::Context,
+    control, current,
+    listener::{self, Workers},
+    metrics::Metrics,
+    path,
+};
 use o1_process::{Admin, OnExit, Readiness, StateDir, Tasks, build_info::VERSION};
 use std::{
     collections::BTreeMap,
@@ -46,18 +52,21 @@ pub struct Running {
     control: Tasks,
     readiness: Readiness,
     drain: Duration,
+    /// Ended last.
+    _workers: Arc<Workers>,
     /// As bound.
     pub listen: SocketAddr,
     /// As bound.
     pub admin: SocketAddr,
 }
 
-/// Starts a node. Calls run on the current runtime; control and admin run on `aside`, so that neither a busy
-/// data path nor a slow operator is felt by the other.
+/// Starts a node. Connections run on `workers`, what calls share on the current runtime; control and admin run on
+/// `aside`, so that neither a busy data path nor a slow operator is felt by the other.
 ///
 /// # Errors
 /// What could not be bound, read or created, and which option says so.
-pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
+pub async fn start(options: Options, aside: &Handle, workers: Workers) -> io::Result<Running> {
+    let workers = Arc::new(workers);
     let state = Arc::new(StateDir::open(&options.state_dir)?);
     let (clients, listen) = bind("--listen", options.listen).await?;
     let (operators, admin_address) = bind("--admin", options.admin).await?;
@@ -104,7 +113,11 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, facts).serve(operators, tasks.clone()));
         link
     };
-    tasks.spawn("listener", OnExit::Shutdown, listener::serve(clients, listen, path, context.clone()));
+    tasks.spawn(
+        "listener",
+        OnExit::Shutdown,
+        listener::serve(clients, listen, path, context.clone(), workers.clone()),
+    );
     state.write_addresses(&BTreeMap::from([("listen", listen), ("admin", admin_address)]))?;
     tracing::info!(
         node_id = options.node_id,
@@ -119,6 +132,7 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         control: control_tasks,
         readiness: context.readiness,
         drain: options.drain,
+        _workers: workers,
         listen,
         admin: admin_address,
     })
@@ -130,9 +144,10 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
 pub fn run(
     options: Options,
     aside: Handle,
+    workers: Workers,
     asked: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> Pin<Box<dyn Future<Output = io::Result<bool>> + Send>> {
-    Box::pin(async move { Ok(start(options, &aside).await?.until_stopped(asked).await) })
+    Box::pin(async move { Ok(start(options, &aside, workers).await?.until_stopped(asked).await) })
 }
 
 impl Running {
