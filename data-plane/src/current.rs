@@ -43,6 +43,12 @@ impl Reader {
         self.cell.load_full()
     }
 
+    /// Whether this plan is in force. Cheaper than to take it and compare.
+    #[must_use]
+    pub fn is(&self, plan: &Arc<Plan>) -> bool {
+        Arc::ptr_eq(&self.cell.load(), plan)
+    }
+
     /// Follows changes; holds the plan in force from the start.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Plan>> {

@@ -1,12 +1,16 @@
-//! `o1-data-plane`: arguments, two runtimes, exit code.
+//! `o1-data-plane`: arguments, runtimes, exit code.
 
 use clap::Parser;
 use o1_data_plane::{
     app::{self, Options},
     backend::stdio,
+    listener::Workers,
 };
 use o1_process::telemetry::{self, LogFormat};
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap, io, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, thread,
+    time::Duration,
+};
 
 /// glibc's allocator keeps what a burst of large bodies once cost; this one gives the pages back.
 #[global_allocator]
@@ -69,14 +73,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Two runtimes: one for calls, a thread of its own for control and admin.
+/// A thread with its own runtime on each CPU for connections and their calls, a runtime for what calls share, a thread
+/// of its own for control and admin.
 fn run(arguments: Arguments) -> io::Result<bool> {
     let aside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("o1-control")
         .enable_all()
         .build()?;
-    let calls = tokio::runtime::Builder::new_multi_thread().thread_name("o1-calls").enable_all().build()?;
+    let shared = tokio::runtime::Builder::new_multi_thread().thread_name("o1-shared").enable_all().build()?;
     let options = Options {
         control: arguments.control,
         node_id: arguments.node_id,
@@ -88,11 +93,12 @@ fn run(arguments: Arguments) -> io::Result<bool> {
     };
     // Listens for signals from here on, before anybody is told that the node runs.
     let asked = {
-        let _calls = calls.enter();
+        let _shared = shared.enter();
         Box::pin(o1_process::signal::terminate())
     };
-    let ended = calls.block_on(app::run(options, aside.handle().clone(), asked));
-    calls.shutdown_timeout(Duration::from_secs(1));
+    let workers = Workers::start(thread::available_parallelism().map_or(1, NonZero::get))?;
+    let ended = shared.block_on(app::run(options, aside.handle().clone(), workers, asked));
+    shared.shutdown_timeout(Duration::from_secs(1));
     aside.shutdown_timeout(Duration::from_secs(1));
     ended
 }

@@ -21,6 +21,9 @@ impl Pattern {
     /// True when the whole name fits.
     #[must_use]
     pub fn fits(&self, name: &str) -> bool {
+        if self.0 == "*" {
+            return true;
+        }
         let mut pieces = self.0.split('*');
         let first = pieces.next().unwrap_or_default();
         let Some(mut rest) = name.strip_prefix(first) else { return false };

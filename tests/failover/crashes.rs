@@ -5,8 +5,8 @@ use crate::{
     report,
     site::{Load, PATIENCE, POLICY, Site},
 };
-use o1_tests::wait::until_true;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Load, the primary dies and comes back, and the node dies at this point on the way; then everything is as if it had
 /// not.
@@ -17,29 +17,11 @@ async fn dies_at(point: &str) {
     site.primary.kill();
     // It dies on the way to the backup, or on the way home.
     let mut died = false;
-    for _ in 0..300 {
-        died |= !site.gateway.data.process.is_running();
-        if died || site.node().await["phase"] == "backup" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    if died {
-        site.gateway.data.restart().await;
-    }
-    site.until_on("backup").await;
+    reach(&mut site, "backup", &mut died).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     site.primary.restart().await;
-    if !died {
-        let process = &mut site.gateway.data.process;
-        until_true(&format!("the node dies at {point}"), PATIENCE, || {
-            let is_dead = !process.is_running();
-            std::future::ready(is_dead)
-        })
-        .await;
-        site.gateway.data.restart().await;
-    }
-    site.until_on("primary").await;
+    reach(&mut site, "primary", &mut died).await;
+    assert!(died, "it never came to {point}");
     let told = load.stop().await;
     let node = site.until("nothing waits", |failover| failover["journal_pending"] == 0).await;
     let figures = Figures::of("crash", &site, &told, &node);
@@ -48,6 +30,19 @@ async fn dies_at(point: &str) {
     // The account of the failover survives, whole: one failover, one restoration.
     assert_eq!(figures.failovers, 1, "{point}: {node}");
     assert_eq!(node["stats"]["failover_active"], false, "{point}: {node}");
+}
+
+/// Waits until the node is there, and starts it again should it die.
+async fn reach(site: &mut Site, phase: &str, died: &mut bool) {
+    let end = Instant::now() + PATIENCE;
+    while site.node().await["phase"] != phase {
+        if !*died && !site.gateway.data.process.is_running() {
+            *died = true;
+            site.gateway.data.restart().await;
+        }
+        assert!(Instant::now() < end, "waited in vain for the {phase}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The crash table of the design, step by step.

@@ -46,7 +46,8 @@ async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
             assert_eq!(warned["params"]["level"], "warning", "{warned}");
             assert!(client.tools().await.contains(&"x__only_backup".to_owned()));
         }
-        let write = client.call(&format!("{prefix}put"), r#"{"id":"during"}"#).await.result();
+        let write =
+            client.call(&format!("{prefix}put"), &format!(r#"{{"id":"during {path}"}}"#)).await.result();
         assert_eq!(meta(&write)["journaled"], true, "{write}");
         site.primary.restart().await;
         site.until_on("primary").await;
@@ -62,7 +63,7 @@ async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
         }
         let after = client.call(&format!("{prefix}who"), "{}").await.result();
         assert_eq!((who(&after), meta(&after)), ("primary", Value::Null));
-        assert_eq!(site.primary.written()["during"], 1);
+        assert_eq!(site.primary.written()[&format!("during {path}")], 1);
     }
 }
 

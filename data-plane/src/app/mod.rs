@@ -9,12 +9,12 @@ use crate::{
     control::{self, Identity},
     current,
     failover::{Failover, log::Log},
-    listener,
+    listener::{self, Workers},
     metrics::Metrics,
     path,
     snapshot::{self, Snapshots},
 };
-use o1_process::{Admin, OnExit, Readiness, StateDir, Tasks, build_info::VERSION};
+use o1_process::{Admin, OnExit, Readiness, ReadyGuard, StateDir, Tasks, build_info::VERSION};
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, runtime::Handle};
 
@@ -49,18 +49,21 @@ pub struct Running {
     control: Tasks,
     readiness: Readiness,
     drain: Duration,
+    /// Ended last.
+    _workers: Arc<Workers>,
     /// As bound.
     pub listen: SocketAddr,
     /// As bound.
     pub admin: SocketAddr,
 }
 
-/// Starts a node. Calls run on the current runtime; control and admin run on `aside`, so that neither a busy
-/// data path nor a slow operator is felt by the other.
+/// Starts a node. Connections run on `workers`, what calls share on the current runtime; control and admin run on
+/// `aside`, so that neither a busy data path nor a slow operator is felt by the other.
 ///
 /// # Errors
 /// What could not be bound, read or created, and which option says so.
-pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
+pub async fn start(options: Options, aside: &Handle, workers: Workers) -> io::Result<Running> {
+    let workers = Arc::new(workers);
     let state = Arc::new(StateDir::open(&options.state_dir)?);
     let (clients, listen) = bind("--listen", options.listen).await?;
     let (operators, admin_address) = bind("--admin", options.admin).await?;
@@ -82,10 +85,10 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
     let identity = Identity::begin_epoch(&state)?;
     let log = Arc::new(Log::open(&state.path("failover"), identity.epoch)?);
     let (path, primaries) = path::build(&context);
+    // Before the first configuration: no call goes to a store that the log does not call active.
+    let life = format!("{}/{}", identity.uid_hex(), identity.epoch);
     let failover = {
         let _aside = aside.enter();
-        let life = format!("{}/{}", identity.uid_hex(), identity.epoch);
-        // Before the first configuration: no call goes to a store that the log does not call active.
         Failover::start(&context, log.clone(), primaries, life, options.control.is_some())
     };
     let node = Arc::new(node::Node::new(writer, &context, path.clone(), failover.clone(), listen));
@@ -107,18 +110,14 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         let (link, following) = control::start(control_options, &identity, node.clone(), log.clone())?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
         tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));
-        let waiting = link.clone();
-        tasks.spawn("first configuration", OnExit::Quiet, async move {
-            // Ready with the first configuration, wherever it came from.
-            let _ = waiting.wait_for(|status| status.applied.is_some()).await;
-            drop(configured);
-        });
+        tasks.spawn("first configuration", OnExit::Quiet, first_configuration(link.clone(), configured));
         let admin = Admin::new("o1-data-plane", context.readiness.clone());
         let facts = admin::Facts::new(&options, (listen, admin_address), &context, &failover, &link);
         tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, facts).serve(operators, tasks.clone()));
         link
     };
-    tasks.spawn("listener", OnExit::Shutdown, listener::serve(clients, listen, path, context.clone()));
+    let serving = listener::serve(clients, listen, path, context.clone(), workers.clone());
+    tasks.spawn("listener", OnExit::Shutdown, serving);
     state.write_addresses(&BTreeMap::from([("listen", listen), ("admin", admin_address)]))?;
     let (node_id, admin, control_plane) = (&options.node_id, admin_address, link.status().control_plane);
     tracing::info!(node_id, %listen, %admin, control_plane, version = VERSION, "data plane started");
@@ -129,9 +128,16 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
         control: control_tasks,
         readiness: context.readiness,
         drain: options.drain,
+        _workers: workers,
         listen,
         admin: admin_address,
     })
+}
+
+/// Ready with the first configuration, wherever it came from.
+async fn first_configuration(link: control::Link, configured: ReadyGuard) {
+    let _ = link.wait_for(|status| status.applied.is_some()).await;
+    drop(configured);
 }
 
 /// Starts a node, serves until `asked` and drains; see [`start`] and [`Running::until_stopped`]. Boxed, so that all
@@ -140,9 +146,10 @@ pub async fn start(options: Options, aside: &Handle) -> io::Result<Running> {
 pub fn run(
     options: Options,
     aside: Handle,
+    workers: Workers,
     asked: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> Pin<Box<dyn Future<Output = io::Result<bool>> + Send>> {
-    Box::pin(async move { Ok(start(options, &aside).await?.until_stopped(asked).await) })
+    Box::pin(async move { Ok(start(options, &aside, workers).await?.until_stopped(asked).await) })
 }
 
 impl Running {

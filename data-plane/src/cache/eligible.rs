@@ -9,7 +9,7 @@ use crate::{
     plan::Upstream,
 };
 use o1_proto::model::{Life, Share, Tier};
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 /// What a call is to the cache.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,9 +140,9 @@ fn read(call: &Call, message: &Message, method: Method, upstream: &Upstream) -> 
     }
     let name = whole(message, method)?;
     let (subject, rule) = match method {
-        Method::Tool => (Subject::Tool(name.as_str().into()), Some(rule(&rules.tools, &name)?)),
-        Method::Prompt => (Subject::Prompt(name.as_str().into()), Some(rule(&rules.prompts, &name)?)),
-        Method::Read => (Subject::Resource(name.as_str().into()), rule(&rules.resources, &name)),
+        Method::Tool => (Subject::Tool((*name).into()), Some(rule(&rules.tools, &name)?)),
+        Method::Prompt => (Subject::Prompt((*name).into()), Some(rule(&rules.prompts, &name)?)),
+        Method::Read => (Subject::Resource((*name).into()), rule(&rules.resources, &name)),
         _ => (Subject::List(method.word()), rules.lists),
     };
     let sharing = match (rule, rules.share) {
@@ -208,15 +208,14 @@ pub(super) fn introduction(call: &Call, upstream: &Upstream) -> Lasting {
 
 /// What a request names, if it is all there is to its exchange: no step of a longer one (2026-07-28, "MRTR"), and
 /// nothing that goes on behind its answer (2025-11-25, "tasks").
-fn whole(message: &Message, method: Method) -> Option<String> {
+fn whole(message: &Message, method: Method) -> Option<Cow<'_, str>> {
     let wanted = method::named_by(method.word());
-    let Some(params) = message.params() else { return wanted.is_none().then(String::new) };
     let keys = ["inputResponses", "requestState", "task", wanted.unwrap_or("task")];
     // A key that stands twice makes it nothing that can be told from others.
-    let [None, None, None, named] = json::pick(params, &(0..params.len()), keys).ok()? else { return None };
+    let [None, None, None, named] = message.pick(keys).ok()? else { return None };
     match wanted {
-        Some(_) => Some(json::string(params, &named?)?.into_owned()),
-        None => Some(String::new()),
+        Some(_) => json::string(message.bytes(), &named?),
+        None => Some(Cow::default()),
     }
 }
 

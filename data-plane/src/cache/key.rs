@@ -6,7 +6,7 @@
 
 use crate::{
     call::{Call, Caller, Serial},
-    mcp::{Message, era, header},
+    mcp::{self, Message, era, header},
     plan::Upstream,
 };
 use http::{HeaderMap, HeaderName};
@@ -351,7 +351,7 @@ impl Canon {
         let from = self.open();
         loop {
             let rest = &source.text[source.at..];
-            let plain = memchr::memchr2(b'"', b'\\', rest)?;
+            let plain = mcp::quote_or_escape(rest)?;
             self.out.extend_from_slice(&rest[..plain]);
             source.at += plain + 1;
             if rest[plain] == b'"' {

@@ -68,6 +68,16 @@ enum Found {
     Coalesced,
 }
 
+/// What memory says.
+enum Recalled {
+    /// The answer.
+    Answer(Reply),
+    /// The upstream is asked; if that fails, there may be a last resort.
+    Nothing { question: Arc<Question>, tally: Tally, last_resort: Option<Arc<Entry>> },
+    /// The call cannot be told from others.
+    Keyless(Box<(Call, Arc<plan::Upstream>)>, Method),
+}
+
 struct Tally {
     scope: Arc<Scope>,
     tier: Tier,
@@ -93,34 +103,18 @@ impl<N: Upstreams> Inner<N> {
         upstream: Arc<plan::Upstream>,
         read: Read,
     ) -> Result<Reply, Failure> {
-        let Some((own, public, id)) = self.keys(&call, &upstream, &read) else {
-            // Nothing can be told from what has no key.
-            return match read.method {
-                Method::Tool => self.write(call, upstream).await,
-                _ => self.pass(call, upstream).await,
-            };
+        let (question, mut tally, last_resort) = match self.recall(call, upstream, read) {
+            Recalled::Answer(reply) => return Ok(reply),
+            Recalled::Nothing { question, tally, last_resort } => (question, tally, last_resort),
+            Recalled::Keyless(asked, method) => {
+                // Nothing can be told from what has no key.
+                let (call, upstream) = *asked;
+                return match method {
+                    Method::Tool => self.write(call, upstream).await,
+                    _ => self.pass(call, upstream).await,
+                };
+            }
         };
-        let scope = self.scopes.of(&upstream);
-        if !upstream.is_http() {
-            scope.answered_by(self.next.generation(&upstream));
-        }
-        let mut tally = Tally { scope: scope.clone(), tier: read.method.tier(), found: Found::Miss };
-        let question = Arc::new(Question { call, upstream, read, scope, id, own, public });
-        let now = Instant::now();
-        let mut last_resort = None;
-        match self.look(&question, now) {
-            Some((entry, Age::Fresh)) => {
-                tally.found = Found::Hit;
-                return Ok(Reply::json(entry.render(&question.id, now)));
-            }
-            Some((entry, Age::Stale { while_revalidate: true, .. })) => {
-                tally.found = Found::Stale;
-                self.refresh(&question, &entry);
-                return Ok(Reply::json(entry.render(&question.id, now)));
-            }
-            Some((entry, Age::Stale { if_error: true, .. })) => last_resort = Some(entry),
-            _ => {}
-        }
         // Boxed for the sake of those above, who need no room for it.
         let fetched = Box::pin(self.fetched(&question, &mut tally)).await;
         let failed = match &fetched {
@@ -158,6 +152,37 @@ impl<N: Upstreams> Inner<N> {
         };
         let public = (read.sharing == Sharing::Principal { public: true }).then_some(base);
         Some((base.within(partition), public, message.bytes().slice_ref(message.id()?)))
+    }
+
+    /// What memory says to a read. No future, and a question of its own only where it is asked: this is the way of
+    /// every hit.
+    fn recall(self: &Arc<Self>, call: Call, upstream: Arc<plan::Upstream>, read: Read) -> Recalled {
+        let Some((own, public, id)) = self.keys(&call, &upstream, &read) else {
+            return Recalled::Keyless(Box::new((call, upstream)), read.method);
+        };
+        let scope = self.scopes.of(&upstream);
+        if !upstream.is_http() {
+            scope.answered_by(self.next.generation(&upstream));
+        }
+        let (now, tier) = (Instant::now(), read.method.tier());
+        let question = Question { call, upstream, read, scope, id, own, public };
+        let known = self.look(&question, now);
+        if let Some((entry, Age::Fresh)) = &known {
+            question.scope.counts(tier).hit();
+            return Recalled::Answer(Reply::json(entry.render(&question.id, now)));
+        }
+        let mut tally = Tally { scope: question.scope.clone(), tier, found: Found::Miss };
+        let (question, mut last_resort) = (Arc::new(question), None);
+        match known {
+            Some((entry, Age::Stale { while_revalidate: true, .. })) => {
+                self.refresh(&question, &entry);
+                tally.found = Found::Stale;
+                return Recalled::Answer(Reply::json(entry.render(&question.id, now)));
+            }
+            Some((entry, Age::Stale { if_error: true, .. })) => last_resort = Some(entry),
+            _ => {}
+        }
+        Recalled::Nothing { question, tally, last_resort }
     }
 
     /// What memory has: what is fresh rather than what is not.

@@ -6,6 +6,7 @@
 //! that lands after an invalidation that overtook it is as dead as one that was there before. It must never forget
 //! an invalidation: where there is no room for one more, a wider one takes its place.
 
+use super::key::Hashed;
 use crate::{
     mcp::method,
     metrics::{self, Metrics},
@@ -246,7 +247,7 @@ impl Scope {
 #[derive(Debug)]
 pub struct Scopes {
     metrics: Arc<Metrics>,
-    by_key: ArcSwap<HashMap<plan::Key, Arc<Scope>>>,
+    by_key: ArcSwap<HashMap<plan::Key, Arc<Scope>, Hashed>>,
 }
 
 impl Scopes {
@@ -281,7 +282,7 @@ impl Scopes {
         }
         let before = self.by_key.rcu(|now| {
             let kept = now.iter().filter(|(key, _)| !gone(key));
-            kept.map(|(key, scope)| (*key, scope.clone())).collect::<HashMap<_, _>>()
+            kept.map(|(key, scope)| (*key, scope.clone())).collect::<HashMap<_, _, _>>()
         });
         before.iter().filter(|(key, _)| gone(key)).for_each(|(_, scope)| scope.retire());
     }

@@ -16,10 +16,11 @@ use crate::{
     principal::{Grant, Policy, Principal},
 };
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 /// The longest a client may take to send its request body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -27,6 +28,9 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is taken in before it is refused, and for how long.
 const DISCARD_MAX: usize = 32 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Headers that are for us and nobody else.
+static SECRETS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// Answers requests.
 pub(super) struct Service<H> {
@@ -89,7 +93,7 @@ impl<H: Handle> Service<H> {
 
     /// Who asks, or the challenge that they get.
     async fn caller(&self, plan: &Plan, uri: &Uri, headers: &HeaderMap) -> Result<Who, Answer> {
-        let place = Place::new(&plan.auth, host(uri, headers), uri.path());
+        let place = Place::new(&plan.auth, || host(uri, headers), uri.path());
         self.auth.caller(plan, headers, &place, self.is_loopback()).await.map_err(|denied| {
             tracing::debug!(?denied, path = uri.path(), "not let in");
             auth::refusal(&denied, &place, &plan.auth)
@@ -113,7 +117,7 @@ impl<H: Handle> Service<H> {
         }
     }
 
-    async fn exchange(&self, request: Request<Incoming>, plan: Arc<Plan>) -> Result<Answer, Answer> {
+    async fn exchange(&self, request: Request<Incoming>, mut plan: Arc<Plan>) -> Result<Answer, Answer> {
         if let Some(metadata) = metadata(&request, &plan) {
             return metadata;
         }
@@ -121,7 +125,7 @@ impl<H: Handle> Service<H> {
             return Box::pin(self.old(request, plan, half, path)).await;
         }
         let mut who = self.caller(&plan, request.uri(), request.headers()).await?;
-        route(request.uri(), request.headers(), &plan, &who)?;
+        let mut route = self::route(request.uri(), request.headers(), &plan, &who)?;
         let (mut parts, body) = request.into_parts();
         let (ask, era) = match parts.method {
             Method::POST => {
@@ -148,19 +152,18 @@ impl<H: Handle> Service<H> {
             _ => return Err(method_not_allowed("POST, GET, DELETE")),
         };
         // A body takes time to come. The call pins the plan that is in force once it is there.
-        let begun = plan;
-        let plan = self.context.current.plan();
-        if !Arc::ptr_eq(&begun, &plan) {
+        if !self.context.current.is(&plan) {
+            plan = self.context.current.plan();
             who = self.caller(&plan, &parts.uri, &parts.headers).await?;
+            route = self::route(&parts.uri, &parts.headers, &plan, &who)?;
         }
-        let route = route(&parts.uri, &parts.headers, &plan, &who)?;
         let stay = is_endless(&ask).then(|| {
             let then = who.principal.clone();
             self.stay(&parts.uri, &parts.headers, move |_: &Plan, now: &Arc<Principal>| *now == then)
         });
         // Made for us, and nobody else's to see.
-        for secret in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE] {
-            parts.headers.remove(secret);
+        if parts.headers.keys().any(|name| SECRETS.contains(name)) {
+            SECRETS.iter().for_each(|secret| drop(parts.headers.remove(secret)));
         }
         let asked = asked(&ask, era);
         let caller = if era == Era::Modern { Caller::Modern } else { Caller::Legacy(None) };
@@ -252,7 +255,7 @@ fn is_endless(ask: &Ask) -> bool {
 fn asked(ask: &Ask, era: Era) -> Asked {
     let id = match ask {
         Ask::Message(message) if message.kind() == mcp::Kind::Request => {
-            message.id().map(Bytes::copy_from_slice)
+            message.id().map(|id| message.bytes().slice_ref(id))
         }
         _ => None,
     };
@@ -298,13 +301,13 @@ fn beyond(
     let Policy::Required(required) = &plan.auth else { return None };
     let issuer = required.issuer.as_ref()?;
     let scopes: Vec<_> = issuer.scopes_for(opens).into_iter().map(str::to_owned).collect();
-    let place = Place::new(&plan.auth, host(uri, headers), uri.path());
+    let place = Place::new(&plan.auth, || host(uri, headers), uri.path());
     (who.scoped && !scopes.is_empty()).then(|| auth::refusal(&Denied::Scope(scopes), &place, &plan.auth))
 }
 
 /// Where to get a token; told to anybody.
 fn metadata(request: &Request<Incoming>, plan: &Plan) -> Option<Result<Answer, Answer>> {
-    let host = host(request.uri(), request.headers());
+    let host = || host(request.uri(), request.headers());
     let document = auth::document(&plan.auth, host, request.uri().path())?;
     Some(match *request.method() {
         Method::GET | Method::HEAD => Ok(respond::json(&document)),
@@ -334,23 +337,49 @@ fn not_a_message(invalid: &Invalid) -> Answer {
     respond::error(StatusCode::BAD_REQUEST, id, code, what, None)
 }
 
+/// Whether a line is these words with a comma and a space between them.
+fn is_list(line: &[u8], words: &[&str]) -> bool {
+    let mut rest = line;
+    for (at, word) in words.iter().enumerate() {
+        let Some(after) = rest.strip_prefix(if at == 0 { &b""[..] } else { b", " }) else { return false };
+        let Some(after) = after.strip_prefix(word.as_bytes()) else { return false };
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+/// Whether a media range names a media type.
+fn names(range: &[u8], media: &[u8]) -> bool {
+    let kind = media.iter().position(|byte| *byte == b'/').map_or(media, |slash| &media[..slash]);
+    range.eq_ignore_ascii_case(media)
+        || range == b"*/*"
+        || range.strip_suffix(b"/*").is_some_and(|of| of.eq_ignore_ascii_case(kind))
+}
+
 /// Every media type named is one the client accepts. No `Accept` at all accepts anything (RFC 9110, 12.5.1).
 fn accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Answer> {
-    if !headers.contains_key(header::ACCEPT) {
+    let mut lines = headers.get_all(header::ACCEPT).iter().peekable();
+    if lines.peek().is_none() {
         return Ok(());
     }
-    let takes = |media: &str| {
-        let kind = media.split('/').next().unwrap_or_default();
-        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|range| {
-            let range = range.split(';').next().unwrap_or_default().trim();
-            range.eq_ignore_ascii_case(media)
-                || range == "*/*"
-                || range.strip_suffix("/*").is_some_and(|of| of.eq_ignore_ascii_case(kind))
-        })
-    };
-    if needed.iter().all(|media| takes(media)) {
+    // What clients of the protocol say, mostly to the letter.
+    if lines.peek().is_some_and(|line| is_list(line.as_bytes(), needed)) {
         return Ok(());
+    }
+    let ranges =
+        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    // A bit for each media type that no range has named yet.
+    let mut left = (1_u32 << needed.len()) - 1;
+    for range in ranges {
+        let range = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        for (at, media) in needed.iter().enumerate() {
+            if left & 1 << at != 0 && names(range, media.as_bytes()) {
+                left &= !(1 << at);
+            }
+        }
+        if left == 0 {
+            return Ok(());
+        }
     }
     let what = format!("the client must accept {}", needed.join(" and "));
     Err(respond::error(StatusCode::NOT_ACCEPTABLE, None, rpc::INVALID_REQUEST, &what, None))
@@ -358,8 +387,8 @@ fn accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Answer> {
 
 fn content_type(headers: &HeaderMap) -> Result<(), Answer> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = given.split(';').next().unwrap_or_default().trim();
-    if media.eq_ignore_ascii_case("application/json") {
+    let media = given.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if media.eq_ignore_ascii_case(b"application/json") {
         return Ok(());
     }
     let what = "the Content-Type must be application/json";
@@ -373,7 +402,7 @@ async fn read(mut body: Incoming, limit: u64) -> Result<Bytes, Answer> {
         discard(&mut body).await;
         return Err(too_large(limit));
     }
-    let reading = async {
+    let mut reading = pin!(async {
         let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
@@ -388,7 +417,11 @@ async fn read(mut body: Incoming, limit: u64) -> Result<Bytes, Answer> {
             whole.extend_from_slice(&data);
         }
         Ok(whole.freeze())
-    };
+    });
+    // A small body came with its head: nothing is waited for, and no timer is needed.
+    if let Some(read) = reading.as_mut().now_or_never() {
+        return read;
+    }
     tokio::time::timeout(BODY_WITHIN, reading).await.unwrap_or_else(|_| {
         let mut late = respond::bare(StatusCode::REQUEST_TIMEOUT);
         late.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -2,7 +2,7 @@
 //! 2026-07-28, Streamable HTTP, in their order. Pure.
 
 use crate::mcp::{Era, Kind, Message, era, header, json, method, rpc};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 
 /// Why a message is refused, ready to be said.
@@ -49,16 +49,19 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), Refusa
             return Err(Refusal::new(rpc::INVALID_REQUEST, "clients of this revision do not send responses"));
         }
     }
-    for name in [header::PROTOCOL_VERSION, header::METHOD, header::NAME] {
-        if headers.get_all(&name).iter().count() > 1 {
-            return Err(Refusal::new(rpc::HEADER_MISMATCH, format!("the header {name} stands twice")));
-        }
-    }
-    let version = envelope(message)?;
-    same(headers, &header::PROTOCOL_VERSION, &version)?;
-    same(headers, &header::METHOD, message.method())?;
-    if let Some(key) = method::named_by(message.method()) {
-        named(headers, message, key)?;
+    let said = [
+        only(headers, &header::PROTOCOL_VERSION)?,
+        only(headers, &header::METHOD)?,
+        only(headers, &header::NAME)?,
+    ];
+    let [said_version, said_method, said_name] = said;
+    let key = method::named_by(message.method());
+    let params = Params::of(message, key);
+    let version = envelope(message, &params)?;
+    same(said_version, &header::PROTOCOL_VERSION, &version)?;
+    same(said_method, &header::METHOD, message.method())?;
+    if let Some(key) = key {
+        named(said_name, message, &params, key)?;
     }
     if !era::MODERN.contains(&&*version) {
         let mut refusal =
@@ -69,11 +72,39 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), Refusa
     Ok(())
 }
 
+/// The one line of a header.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Refusal> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next();
+    match lines.next() {
+        Some(_) => Err(Refusal::new(rpc::HEADER_MISMATCH, format!("the header {name} stands twice"))),
+        None => Ok(line),
+    }
+}
+
+/// What the ladder wants to know of `params`, found in one go; `None`: one of them stands twice, and the rung that
+/// asks for it says so.
+struct Params(Option<[Option<json::Span>; 2]>);
+
+impl Params {
+    fn of(message: &Message, key: Option<&str>) -> Self {
+        Self(message.pick(["_meta", key.unwrap_or("_meta")]).ok())
+    }
+
+    fn meta(&self, message: &Message) -> Result<Option<json::Span>, json::Malformed> {
+        self.0.as_ref().map_or_else(|| message.param(&["_meta"]), |[meta, _]| Ok(meta.clone()))
+    }
+
+    fn named(&self, message: &Message, key: &str) -> Result<Option<json::Span>, json::Malformed> {
+        self.0.as_ref().map_or_else(|| message.param(&[key]), |[_, named]| Ok(named.clone()))
+    }
+}
+
 /// The required pair of `_meta`; gives the version.
-fn envelope(message: &Message) -> Result<Cow<'_, str>, Refusal> {
+fn envelope<'m>(message: &'m Message, params: &Params) -> Result<Cow<'m, str>, Refusal> {
     let invalid = |what: String| Refusal::new(rpc::INVALID_PARAMS, what);
     let text = message.bytes();
-    let meta = message.param(&["_meta"]).map_err(|malformed| invalid(malformed.0))?;
+    let meta = params.meta(message).map_err(|malformed| invalid(malformed.0))?;
     let [version, capabilities] = match meta.filter(|at| text[at.start] == b'{') {
         Some(meta) => json::pick(text, &meta, [era::META_VERSION, era::META_CAPABILITIES])
             .map_err(|malformed| invalid(malformed.0))?,
@@ -88,12 +119,12 @@ fn envelope(message: &Message) -> Result<Cow<'_, str>, Refusal> {
     Ok(version)
 }
 
-fn same(headers: &HeaderMap, name: &HeaderName, expected: &str) -> Result<(), Refusal> {
-    let Some(value) = headers.get(name) else {
+fn same(said: Option<&HeaderValue>, name: &HeaderName, expected: &str) -> Result<(), Refusal> {
+    let Some(said) = said else {
         return Err(Refusal::new(rpc::HEADER_MISMATCH, format!("the header {name} is missing")));
     };
-    match header::decode(value) {
-        Some(value) if value == expected => Ok(()),
+    match header::decode(said) {
+        Some(said) if said == expected => Ok(()),
         Some(_) => {
             Err(Refusal::new(rpc::HEADER_MISMATCH, format!("the header {name} differs from the body")))
         }
@@ -102,17 +133,16 @@ fn same(headers: &HeaderMap, name: &HeaderName, expected: &str) -> Result<(), Re
 }
 
 /// `Mcp-Name`, when the body has what it repeats. Whether the body must have it is for the method's handler.
-fn named(headers: &HeaderMap, message: &Message, key: &str) -> Result<(), Refusal> {
-    let invalid = |what: String| Refusal::new(rpc::INVALID_PARAMS, what);
-    match message.param_str(&[key]).map_err(|malformed| invalid(malformed.0))? {
-        Some(value) => same(headers, &header::NAME, &value),
-        None => match headers.get(header::NAME) {
-            Some(_) => Err(Refusal::new(
-                rpc::HEADER_MISMATCH,
-                format!("the header {} repeats `params.{key}`, which is missing", header::NAME),
-            )),
-            None => Ok(()),
-        },
+fn named(said: Option<&HeaderValue>, message: &Message, params: &Params, key: &str) -> Result<(), Refusal> {
+    let at =
+        params.named(message, key).map_err(|malformed| Refusal::new(rpc::INVALID_PARAMS, malformed.0))?;
+    match at.and_then(|at| json::string(message.bytes(), &at)) {
+        Some(value) => same(said, &header::NAME, &value),
+        None if said.is_some() => Err(Refusal::new(
+            rpc::HEADER_MISMATCH,
+            format!("the header {} repeats `params.{key}`, which is missing", header::NAME),
+        )),
+        None => Ok(()),
     }
 }
 

@@ -10,6 +10,10 @@ mod ladder;
 mod origin;
 mod respond;
 mod sse;
+mod timer;
+mod workers;
+
+pub use workers::Workers;
 
 use crate::{call::Handle, context::Context, metrics::Metrics};
 use hyper::service::service_fn;
@@ -28,6 +32,7 @@ use std::{
     task::Waker,
     time::Duration,
 };
+use timer::LazyTimer;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -41,11 +46,16 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_MAX: usize = 64 << 10;
 /// How long a client may leave what it was sent unacknowledged: it is gone, or reads no more.
 const UNREAD_WITHIN: Duration = Duration::from_secs(120);
-/// The most header lines.
-const HEADERS_MAX: usize = 100;
 
-/// Serves `listener` over `path` until the process stops, then lets open calls finish.
-pub async fn serve<H: Handle>(listener: TcpListener, bound: SocketAddr, path: Arc<H>, context: Context) {
+/// Serves `listener` over `path` until the process stops, then lets open calls finish. Connections are spread over
+/// `workers`.
+pub async fn serve<H: Handle>(
+    listener: TcpListener,
+    bound: SocketAddr,
+    path: Arc<H>,
+    context: Context,
+    workers: Arc<Workers>,
+) {
     let service = Arc::new(http::Service::new(path, bound, &context));
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let stopping = context.tasks.stopping();
@@ -72,11 +82,23 @@ pub async fn serve<H: Handle>(listener: TcpListener, bound: SocketAddr, path: Ar
             tracing::debug!(%error, "cannot set the options of a connection");
         }
         let (service, end, open) = (service.clone(), end.clone(), Open::count(&context));
-        context.tasks.spawn("connection", OnExit::Quiet, async move {
-            connection(stream, service, end).await;
-            drop((permit, open));
-        });
+        let place = workers.place();
+        let there = place.enter();
+        match moved(stream, there.is_some()) {
+            Ok(stream) => {
+                context.tasks.spawn("connection", OnExit::Quiet, async move {
+                    connection(stream, service, end).await;
+                    drop((permit, open, place));
+                });
+            }
+            Err(error) => tracing::warn!(%error, "cannot hand a connection on"),
+        }
     }
+}
+
+/// The connection, known to the runtime that was entered.
+fn moved(stream: TcpStream, elsewhere: bool) -> io::Result<TcpStream> {
+    if elsewhere { TcpStream::from_std(stream.into_std()?) } else { Ok(stream) }
 }
 
 /// Counts a connection for as long as it is held, however it ends.
@@ -107,12 +129,12 @@ fn options(stream: &TcpStream) -> io::Result<()> {
 
 async fn connection<H: Handle>(stream: TcpStream, service: Arc<http::Service<H>>, end: watch::Receiver<()>) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    // At most 100 header lines: what hyper takes unless told; told so, it makes room for them anew with each request.
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(LazyTimer::default())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(HEAD_MAX)
-        .max_headers(HEADERS_MAX)
         .half_close(false);
     builder
         .http2()

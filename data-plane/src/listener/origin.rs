@@ -8,9 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 /// a configured host.
 pub(super) fn host_allowed(host: &str, bound: SocketAddr, clients: &Clients) -> bool {
     let Some((name, _port)) = split(host) else { return false };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-    is_loopback(name)
-        || address.is_some_and(|address| address == bound.ip())
+    is_localhost(name)
+        || address(name).is_some_and(|address| address.is_loopback() || address == bound.ip())
         || clients.hosts.iter().any(|allowed| match split(allowed) {
             Some((allowed, "")) => allowed.eq_ignore_ascii_case(name),
             _ => allowed.eq_ignore_ascii_case(host),
@@ -34,12 +33,15 @@ pub(super) fn origin_allowed(origin: &str, clients: &Clients) -> bool {
 }
 
 fn is_loopback(name: &str) -> bool {
+    is_localhost(name) || address(name).is_some_and(|address| address.is_loopback())
+}
+
+fn is_localhost(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
-        || name
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn address(name: &str) -> Option<IpAddr> {
+    name.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// `name:port`, `[::1]:port`, or either without a port. `None`: neither.

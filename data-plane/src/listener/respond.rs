@@ -87,7 +87,8 @@ fn event_stream(
     headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    let asked = asked.clone();
+    // The id alone: it shares the memory of its request, which a stream may outlive by far.
+    let asked = Asked { id: asked.id.as_deref().map(Bytes::copy_from_slice), ..asked.clone() };
     let word = move |failure: &Failure| {
         asked.id.as_ref().map(|id| {
             let (_, code) = status_and_code(failure.kind, asked.era);

@@ -28,11 +28,18 @@ const SUFFIX: &str = "?=";
 /// beyond ASCII, or broken base64 between the sentinels.
 #[must_use]
 pub fn decode(value: &HeaderValue) -> Option<Cow<'_, str>> {
-    let text = value.to_str().ok()?.trim_matches([' ', '\t']);
+    let text = trimmed(value.to_str().ok()?);
     match text.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) {
         Some(encoded) => String::from_utf8(STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned),
         None => Some(Cow::Borrowed(text)),
     }
+}
+
+fn trimmed(text: &str) -> &str {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bytes = text.as_bytes();
+    // Next to never: HTTP drops it already.
+    if is_blank(bytes.first()) || is_blank(bytes.last()) { text.trim_matches([' ', '\t']) } else { text }
 }
 
 /// A value as a header can carry it: itself where possible, else in base64 between sentinels.

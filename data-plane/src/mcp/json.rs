@@ -16,6 +16,13 @@ pub type Span = Range<usize>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
+impl Malformed {
+    /// A key stands twice.
+    pub(super) fn twice(key: &str) -> Self {
+        Self(format!("duplicate key `{key}`"))
+    }
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -52,10 +59,10 @@ pub fn pick<const N: usize>(
     let mut found = [const { None }; N];
     let mut scan = Scan::new(text, object)?;
     while let Some((name, span)) = scan.next()? {
-        if let Some(place) = keys.iter().position(|key| *key == name)
+        if let Some(place) = keys.iter().position(|key| key.as_bytes() == &*name)
             && found[place].replace(span).is_some()
         {
-            return Err(Malformed(format!("duplicate key `{name}`")));
+            return Err(Malformed::twice(keys[place]));
         }
     }
     Ok(found)
@@ -100,7 +107,15 @@ pub fn items(text: &[u8], array: &Span) -> Result<Vec<Span>, Malformed> {
 /// The string at `at`, unescaped; `None` when it is no string.
 #[must_use]
 pub fn string<'t>(text: &'t [u8], at: &Span) -> Option<Cow<'t, str>> {
-    serde_json::from_slice::<Text<'t>>(text.get(at.clone())?).ok().map(|Text(text)| text)
+    let raw = text.get(at.clone())?;
+    let plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    match raw {
+        // All bytes are looked at, whatever the first is like: so many are looked at at once.
+        [b'"', inner @ .., b'"'] if inner.iter().fold(true, |all, byte| all & plain(byte)) => {
+            std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+        }
+        _ => serde_json::from_slice::<Text<'t>>(raw).ok().map(|Text(text)| text),
+    }
 }
 
 /// `value` as a JSON string.

@@ -1,10 +1,13 @@
 //! One JSON-RPC message: its bytes, and where the parts are that the gateway acts on.
 
-use super::json::{self, Malformed, Span};
+use super::{
+    envelope::{self, Members, Parts},
+    json::{self, Malformed, Span},
+};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub struct Message {
     id: Option<Span>,
     method: Option<Box<str>>,
     params: Option<Span>,
+    members: Option<Arc<Members>>,
     result: Option<Span>,
     error: Option<Span>,
 }
@@ -83,31 +87,29 @@ impl Message {
                 });
             }
         }
-        let envelope: Envelope<'_> =
-            serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
-                serde_json::error::Category::Data => shape(&error.to_string()),
-                _ => Invalid::Json(error.to_string()),
-            })?;
-        let at = |raw: Option<&RawValue>| raw.map(|raw| json::span(&bytes, raw));
-        let id = at(envelope.id);
-        let usable = id.clone().filter(|id| is_id(&bytes[id.clone()])).map(|id| bytes.slice(id));
-        let wrong = |what: &str| Invalid::Shape { what: what.to_owned(), id: usable.clone() };
-        if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+        let parts = match envelope::read(&bytes) {
+            Some(parts) => parts,
+            None => by_serde(&bytes)?,
+        };
+        let Parts { jsonrpc, id, method, params, result, error, members } = parts;
+        let usable = id.clone().filter(|id| is_id(&bytes[id.clone()]));
+        let wrong = |what: &str| Invalid::Shape {
+            what: what.to_owned(),
+            id: usable.clone().map(|id| bytes.slice(id)),
+        };
+        if jsonrpc.is_none_or(|at| bytes[at] != *b"\"2.0\"") {
             return Err(wrong("`jsonrpc` must be \"2.0\""));
         }
-        let method = match envelope.method {
+        let method = match method {
             None => None,
-            Some(raw) => Some(
-                serde_json::from_str::<Cow<'_, str>>(raw.get())
-                    .map_err(|_| wrong("`method` must be a string"))?
-                    .into_owned()
-                    .into_boxed_str(),
-            ),
+            Some(at) => {
+                let method = json::string(&bytes, &at).ok_or_else(|| wrong("`method` must be a string"))?;
+                Some(method.into_owned().into_boxed_str())
+            }
         };
         if id.is_some() && usable.is_none() {
             return Err(wrong("`id` must be a string or an integer"));
         }
-        let (result, error) = (at(envelope.result), at(envelope.error));
         let kind = match (&method, &id, result.is_some() || error.is_some()) {
             (Some(_), Some(_), false) => Kind::Request,
             (Some(_), None, false) => Kind::Notification,
@@ -115,11 +117,10 @@ impl Message {
             (Some(_), _, true) => return Err(wrong("a message has a method or a result, not both")),
             _ => return Err(wrong("neither a request, a notification nor a response")),
         };
-        let params = at(envelope.params);
         if params.as_ref().is_some_and(|params| !matches!(bytes[params.start], b'{' | b'[')) {
             return Err(wrong("`params` must be an object"));
         }
-        Ok(Self { kind, id, method, params, result, error, bytes })
+        Ok(Self { kind, id, method, params, members, result, error, bytes })
     }
 
     /// The bytes, as received or as last spliced.
@@ -169,7 +170,26 @@ impl Message {
     /// # Errors
     /// A key on the way stands twice.
     pub fn param(&self, path: &[&str]) -> Result<Option<Span>, Malformed> {
-        self.params.as_ref().map_or(Ok(None), |params| json::find(&self.bytes, params, path))
+        let Some(params) = &self.params else { return Ok(None) };
+        match (&self.members, path) {
+            (Some(members), [first, rest @ ..]) => match members.pick(&self.bytes, [first])? {
+                [Some(at)] => json::find(&self.bytes, &at, rest),
+                [None] => Ok(None),
+            },
+            _ => json::find(&self.bytes, params, path),
+        }
+    }
+
+    /// The values of several keys of `params`.
+    ///
+    /// # Errors
+    /// `params` are no object, or one of the keys stands in them twice.
+    pub fn pick<const N: usize>(&self, keys: [&str; N]) -> Result<[Option<Span>; N], Malformed> {
+        match (&self.members, &self.params) {
+            (Some(members), _) => members.pick(&self.bytes, keys),
+            (None, Some(params)) => json::pick(&self.bytes, params, keys),
+            (None, None) => Ok([const { None }; N]),
+        }
     }
 
     /// A string inside `params`; `None` when it is absent or no string.
@@ -204,6 +224,24 @@ impl Message {
     pub fn id_span(&self) -> Option<Span> {
         self.id.clone()
     }
+}
+
+/// The parts of whatever is a JSON object, or why it is none.
+pub(super) fn by_serde(bytes: &[u8]) -> Result<Parts, Invalid> {
+    let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => shape(&error.to_string()),
+        _ => Invalid::Json(error.to_string()),
+    })?;
+    let at = |raw: Option<&RawValue>| raw.map(|raw| json::span(bytes, raw));
+    Ok(Parts {
+        jsonrpc: at(envelope.jsonrpc),
+        id: at(envelope.id),
+        method: at(envelope.method),
+        params: at(envelope.params),
+        result: at(envelope.result),
+        error: at(envelope.error),
+        members: None,
+    })
 }
 
 /// Method and id, never content: messages carry people's data.

@@ -4,6 +4,7 @@
 //! gateway does not need to know stays the bytes it was, unknown fields, number spellings and key order
 //! included. It does no I/O and imports nothing of the other layers.
 
+mod envelope;
 pub mod era;
 pub mod header;
 pub mod json;
@@ -16,3 +17,4 @@ pub mod sse;
 
 pub use era::Era;
 pub use message::{Kind, Message};
+pub(crate) use scan::quote_or_escape;

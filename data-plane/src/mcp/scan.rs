@@ -7,6 +7,9 @@ use super::json::{Malformed, Span};
 use memchr::memchr2;
 use std::borrow::Cow;
 
+/// A key, unescaped, and where its value is. The bytes of a key are text if the text is.
+pub(super) type Member<'t> = (Cow<'t, [u8]>, Span);
+
 /// The members of an object, in order, duplicates included.
 pub(super) struct Scan<'t> {
     text: &'t [u8],
@@ -28,8 +31,8 @@ impl<'t> Scan<'t> {
         Ok(Self { text, at: object.start + 1, end: object.end, first: true })
     }
 
-    /// The next key, unescaped, and its value; `None` after the last.
-    pub(super) fn next(&mut self) -> Result<Option<(Cow<'t, str>, Span)>, Malformed> {
+    /// The next member; `None` after the last.
+    pub(super) fn next(&mut self) -> Result<Option<Member<'t>>, Malformed> {
         self.blank();
         match (self.byte()?, std::mem::replace(&mut self.first, false)) {
             (b'}', _) => return Ok(None),
@@ -61,7 +64,7 @@ impl<'t> Scan<'t> {
         self.at += rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     }
 
-    fn key(&mut self) -> Result<Cow<'t, str>, Malformed> {
+    fn key(&mut self) -> Result<Cow<'t, [u8]>, Malformed> {
         let start = self.at;
         if self.byte()? != b'"' {
             return Err(broken());
@@ -70,10 +73,9 @@ impl<'t> Scan<'t> {
         let text = self.text;
         if escaped {
             let key: String = serde_json::from_slice(&text[start..self.at])?;
-            return Ok(Cow::Owned(key));
+            return Ok(Cow::Owned(key.into_bytes()));
         }
-        let key = std::str::from_utf8(&text[start + 1..self.at - 1]).map_err(|_| broken())?;
-        Ok(Cow::Borrowed(key))
+        Ok(Cow::Borrowed(&text[start + 1..self.at - 1]))
     }
 
     /// Goes behind the string that begins here; says whether anything in it is escaped.
@@ -82,7 +84,7 @@ impl<'t> Scan<'t> {
         self.at += 1;
         loop {
             let rest = self.text[..self.end].get(self.at..).ok_or_else(broken)?;
-            self.at += memchr2(b'"', b'\\', rest).ok_or_else(broken)?;
+            self.at += quote_or_escape(rest).ok_or_else(broken)?;
             if self.text[self.at] == b'"' {
                 self.at += 1;
                 return Ok(escaped);
@@ -127,6 +129,30 @@ impl<'t> Scan<'t> {
     }
 }
 
+/// A one in each byte.
+pub(super) const EACH: u64 = u64::from_ne_bytes([1; 8]);
+
+/// The lowest bit that is set belongs to the first byte of the word that is zero.
+pub(super) fn zero(word: u64) -> u64 {
+    word.wrapping_sub(EACH) & !word & (EACH << 7)
+}
+
+/// Where the first quotation mark or backslash is. Most strings of messages are shorter than the way to whoever finds
+/// it fast in long ones.
+pub(crate) fn quote_or_escape(text: &[u8]) -> Option<usize> {
+    const NEAR: usize = 8;
+    let (words, _) = text.as_chunks();
+    for (at, word) in words.iter().take(NEAR).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zero(word ^ (EACH * b'"' as u64)) | zero(word ^ (EACH * b'\\' as u64));
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let far = words.len().min(NEAR) * 8;
+    memchr2(b'"', b'\\', &text[far..]).map(|at| far + at)
+}
+
 fn broken() -> Malformed {
     Malformed("not an object".to_owned())
 }
@@ -141,7 +167,7 @@ mod tests {
         let mut scan = Scan::new(text, &(0..text.len()))?;
         let mut found = Vec::new();
         while let Some((key, at)) = scan.next()? {
-            found.push((key.into_owned(), at));
+            found.push((String::from_utf8(key.into_owned()).unwrap(), at));
         }
         Ok(found)
     }
@@ -205,6 +231,14 @@ mod tests {
                 let parsed: Vec<_> = parsed.into_iter().map(|(key, at)| (key.into_owned(), at)).collect();
                 proptest::prop_assert_eq!(scanned(inside).unwrap(), parsed);
             }
+        }
+
+        #[test]
+        fn the_end_of_a_string_is_where_it_is_whatever_stands_before(
+            text in proptest::collection::vec(proptest::num::u8::ANY, 0..90)
+        ) {
+            let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            proptest::prop_assert_eq!(quote_or_escape(&text), expected);
         }
 
         #[test]

@@ -50,6 +50,8 @@ pub(super) struct Keeper {
     healthy: Option<Instant>,
     /// The breaker of the primary when it was last looked at.
     breaker: BreakerState,
+    /// What was last seen of both stores.
+    seen: [(Verdict, BreakerState); 2],
     /// Not before: the last attempt failed.
     again: Option<Instant>,
     /// Failures of a sync-back in a row.
@@ -84,6 +86,7 @@ impl Keeper {
             on_backup,
             healthy: None,
             breaker: BreakerState::Closed,
+            seen: Default::default(),
             again: None,
             failures: 0,
             run: None,
@@ -259,12 +262,16 @@ impl Keeper {
     fn look(&mut self) {
         let (verdict, breaker) = self.gate.health(Store::Primary).words();
         let is_well = verdict == Verdict::Healthy && breaker == BreakerState::Closed;
+        let seen = [(verdict, breaker), self.gate.health(Store::Backup).words()];
+        if std::mem::replace(&mut self.seen, seen) != seen {
+            // Whoever decides should hear of it now.
+            self.shared.bump();
+        }
         self.healthy = is_well.then(|| self.healthy.unwrap_or_else(Instant::now));
         if std::mem::replace(&mut self.breaker, breaker) != breaker {
             let error = self.gate.health(Store::Primary).now().error;
             let event = self.event(EventKind::BreakerChanged);
             self.shared.note(Event { breaker: Some(breaker), reason: error, ..event });
-            self.shared.bump();
         }
     }
 

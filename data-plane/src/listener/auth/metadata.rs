@@ -17,11 +17,15 @@ pub(in crate::listener) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// `host`: what the client asked for, which was checked.
-    pub(in crate::listener) fn new(policy: &'a Policy, host: Option<&str>, path: &'a str) -> Self {
+    pub(in crate::listener) fn new<'h>(
+        policy: &'a Policy,
+        host: impl FnOnce() -> Option<&'h str>,
+        path: &'a str,
+    ) -> Self {
         let origin = match policy {
             Policy::Required(required) => match &required.resource {
                 Some(resource) => Cow::Borrowed(resource.as_str()),
-                None => Cow::Owned(format!("http://{}", host.unwrap_or_default())),
+                None => Cow::Owned(format!("http://{}", host().unwrap_or_default())),
             },
             Policy::Loopback | Policy::Open => Cow::Borrowed(""),
         };
@@ -46,9 +50,9 @@ impl<'a> Place<'a> {
 
 /// The metadata that is served at `path`; `None`: `path` is another thing. Whether a route exists is nobody's
 /// business who has no token.
-pub(in crate::listener) fn document(
+pub(in crate::listener) fn document<'h>(
     policy: &Policy,
-    host: Option<&str>,
+    host: impl FnOnce() -> Option<&'h str>,
     path: &str,
 ) -> Option<serde_json::Value> {
     let Policy::Required(required) = policy else { return None };
@@ -99,7 +103,7 @@ mod tests {
         }
         let required = Required { resource: Some("https://x".into()), tokens: Vec::new(), issuer: None };
         let policy = Policy::Required(Box::new(required));
-        let audience = |path| Place::new(&policy, None, path).audiences()[0].clone();
+        let audience = |path| Place::new(&policy, || None, path).audiences()[0].clone();
         assert_eq!(audience("/u/a/message"), audience("/u/a/sse"));
         assert_eq!(audience("/mcp"), "https://x/mcp");
     }

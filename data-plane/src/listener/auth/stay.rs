@@ -44,7 +44,7 @@ impl<F: Fn(&Plan, &Arc<Principal>) -> bool + Send + 'static> Stay<F> {
     async fn over(mut self) {
         loop {
             let plan = self.plans.borrow_and_update().clone();
-            let place = Place::new(&plan.auth, self.host.as_deref(), &self.path);
+            let place = Place::new(&plan.auth, || self.host.as_deref(), &self.path);
             match self.auth.caller(&plan, &self.shown, &place, self.loopback).await {
                 Ok(caller) if (self.goes_on)(&plan, &caller.principal) => {}
                 // That says nothing about the token.

@@ -138,7 +138,7 @@ impl Issuer {
 
     async fn ask_at(&self, path: &str, token: &str) -> Result<Caller, Denied> {
         let plan = plan(vec![], Some(self.jwt.clone()));
-        let place = Place::new(&plan.auth, Some("127.0.0.1:8080"), path);
+        let place = Place::new(&plan.auth, || Some("127.0.0.1:8080"), path);
         self.authentication.caller(&plan, &authorization(token), &place, true).await
     }
 
@@ -337,7 +337,7 @@ async fn a_static_token_is_known_by_its_hash_alone() {
         token("b", TokenHash::Sha256(sha256.as_ref().try_into().unwrap())),
     ];
     let plan = plan(tokens, None);
-    let place = Place::new(&plan.auth, None, "/mcp");
+    let place = Place::new(&plan.auth, || None, "/mcp");
     let authentication = Authentication::default();
     let ask = async |headers: HeaderMap| {
         authentication.caller(&plan, &headers, &place, true).await.map(|caller| caller.principal.id.clone())
@@ -372,7 +372,7 @@ async fn challenges_say_where_to_get_what_is_needed() {
     };
     issuer.jwt.rules = vec![rule("read"), rule("a\"b")];
     let plan = plan(vec![], Some(issuer.jwt.clone()));
-    let place = Place::new(&plan.auth, None, "/u/x/mcp");
+    let place = Place::new(&plan.auth, || None, "/u/x/mcp");
     let told = |denied: &Denied| {
         let response = refusal(denied, &place, &plan.auth);
         let challenge = response.headers().get(header::WWW_AUTHENTICATE);
@@ -394,7 +394,7 @@ async fn without_a_policy_only_this_machine_is_served() {
     let authentication = Authentication::default();
     for (auth, here, elsewhere) in [(Auth::Loopback, true, false), (Auth::Open, true, true)] {
         let plan = Plan::compile(Version::default(), &Fleet { auth, ..Fleet::default() }).unwrap();
-        let place = Place::new(&plan.auth, None, "/mcp");
+        let place = Place::new(&plan.auth, || None, "/mcp");
         for (loopback, served) in [(true, here), (false, elsewhere)] {
             let answer = authentication.caller(&plan, &HeaderMap::new(), &place, loopback).await;
             assert_eq!(answer.is_ok(), served, "{:?} {loopback}", plan.auth);
