@@ -160,3 +160,33 @@ async fn statistics_are_those_of_the_events_and_survive_both_planes() {
         assert_eq!(kinds.iter().filter(|found| **found == kind).count(), 1, "{kind}: {kinds:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_may_lose_its_backup_also_while_that_serves() {
+    let mut site = Site::start(POLICY).await;
+    let client = Modern::new(site.gateway.address(), "/u/x/mcp");
+    let alone = format!("upstreams:\n  x:\n    primary:\n      - url: http://{}/mcp\n", site.primary.address);
+    site.primary.kill();
+    site.until_on("backup").await;
+    let kept = client.call("put", r#"{"id":"kept"}"#).await.result();
+    assert_eq!(meta(&kept)["journaled"], true, "{kept}");
+    site.primary.restart().await;
+    site.gateway.control.edit(&alone);
+    site.gateway
+        .control
+        .node_until("n1", "the new configuration", |node| node["applied"]["revision"] == 2)
+        .await;
+    // What was kept goes home before anything else is written there.
+    o1_tests::wait::until_true("the primary takes writes", PATIENCE, || async {
+        client.call("put", r#"{"id":"later"}"#).await.result_or_null()["content"].is_array()
+    })
+    .await;
+    let written = site.primary.written();
+    assert_eq!((written["kept"], written["later"]), (1, 1), "{written:?}");
+    // Nothing is left to keep: the node goes on, and ends when it is asked to.
+    site.gateway.control.edit("upstreams: {}\n");
+    site.gateway.control.node_until("n1", "no upstream", |node| node["applied"]["revision"] == 3).await;
+    site.gateway.data.process.signal(rustix::process::Signal::TERM);
+    let ended = site.gateway.data.process.exit(Duration::from_secs(10)).await;
+    assert!(ended.success(), "{ended}");
+}

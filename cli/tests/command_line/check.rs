@@ -6,7 +6,7 @@ use std::fs;
 
 const GOOD: &str = "upstreams:\n  weather:\n    primary:\n      - url: http://127.0.0.1:3101/mcp\n";
 const WARNS: &str =
-    "upstreams:\n  weather:\n    primary:\n      - url: http://127.0.0.1:3101/mcp\n    backup: snapshot\n";
+    "upstreams:\n  weather:\n    primary:\n      - url: http://127.0.0.1:3101/mcp\n    tls: {ca: /ca.pem}\n";
 const BAD: &str = "upstreams:\n  weather:\n    primry:\n      - url: http://127.0.0.1:3101/mcp\n  files:\n    primary:\n      - url: nonsense\n";
 
 #[test]

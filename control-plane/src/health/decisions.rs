@@ -314,7 +314,12 @@ impl Decisions {
             let Some(upstream) = self.upstreams.get_mut(&record.upstream) else { continue };
             // One of an upstream that has left and come back since says nothing any more.
             let stands = upstream.record.target.is_some() && record.term <= upstream.record.term;
-            let newer = stands && upstream.durable.as_ref().is_none_or(|known| known.term < record.term);
+            // The same term with other words is news, too: a pin that begins or ends.
+            let differs = |known: &Directive| {
+                known.term < record.term
+                    || (known.term == record.term && record.directive().as_ref() != Some(known))
+            };
+            let newer = stands && upstream.durable.as_ref().is_none_or(differs);
             if let Some(directive) = record.directive().filter(|_| newer) {
                 upstream.durable = Some(directive);
                 upstream.dirty = true;

@@ -134,8 +134,7 @@ impl Decisions {
             .expires_in
             .filter(|_| order.mode != Mode::Auto)
             .and_then(|expires| now.wall.checked_add(expires));
-        let wanted =
-            order.mode.pinned().filter(|wanted| *wanted != upstream.record.target.unwrap_or_default());
+        let wanted = order.mode.pinned().filter(|wanted| Some(*wanted) != upstream.record.target);
         let record = upstream.record.clone();
         self.unsaved().records.push(record);
         let decision = wanted.and_then(|target| {

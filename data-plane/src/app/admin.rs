@@ -418,11 +418,15 @@ mod tests {
         gate.health(Store::Primary).tell(down);
         let away = Failover::of(&upstream, &gate, &model::FailoverState::default());
         assert!(away.away);
+        let mut away = serde_json::to_value(away).unwrap();
+        let stats = away["stats"].take();
+        assert_eq!((&stats["failover_count"], &stats["active_store"]), (&0.into(), &"primary".into()));
         assert_eq!(
-            serde_json::to_value(away).unwrap(),
+            away,
             serde_json::json!({
                 "upstream": "files", "active_store": "snapshot", "phase": "syncing_back", "term": 3,
-                "since_unix_seconds": 9,
+                "local_term": 0, "since_unix_seconds": 9, "journal_pending": 0, "dead_letters": 0,
+                "message": null, "stats": null,
                 "primary": { "verdict": "unhealthy", "breaker": "half-open", "since_unix_seconds": 9, "error": "refused" },
                 "backup": { "verdict": "unknown", "breaker": "closed", "since_unix_seconds": null, "error": null },
             })

@@ -161,10 +161,12 @@ impl Failover {
                 let keeper = Keeper::recovered(&self.shared, &upstream.name);
                 let run = keeper.run(self.order(&upstream.name).subscribe());
                 let name = format!("failover of {}", upstream.name);
-                context.tasks.spawn(name, OnExit::Shutdown, async move {
+                // While calls drain they may still have to turn over; it ends with the process, or with its upstream.
+                context.tasks.spawn_last(name, OnExit::Quiet, async move {
                     tokio::select! {
-                        () = run => {}
+                        biased;
                         () = end.cancelled() => {}
+                        () = run => {}
                     }
                 });
             }
@@ -386,10 +388,13 @@ impl Journal for Failover {
         let keep = async move {
             if let Some(key) = &key
                 && let Some(known) = shared.log.upstream(upstream)
-                && let Some((seq, _)) = known.journal.iter().find(|(_, entry)| entry.key == *key)
+                && let Some((seq, _)) = known.journal.iter().find(|(_, entry)| {
+                    (&*entry.key, &*entry.tool, &*entry.principal, &entry.params)
+                        == (&**key, tool, principal, &params)
+                })
             {
                 // The client tries the same write again: once is enough.
-                return Ok(Kept { seq: *seq, key: key.clone() });
+                return Ok(Kept { seq: *seq, key: key.clone(), again: true });
             }
             let seq = shared.place(upstream);
             let key = key.unwrap_or_else(|| format!("{}/{upstream}/{seq}", shared.life));
@@ -410,7 +415,7 @@ impl Journal for Failover {
             })?;
             log::failpoint("journal_after");
             shared.bump();
-            Ok(Kept { seq, key })
+            Ok(Kept { seq, key, again: false })
         };
         keep.boxed()
     }

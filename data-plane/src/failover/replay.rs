@@ -98,11 +98,15 @@ fn call(plan: &Arc<Plan>, upstream: &Arc<Upstream>, message: Message, tool: &str
 /// What an answer says. A server that only speaks of trouble in HTTP did not answer.
 async fn judged(reply: Reply) -> Applied {
     let status = reply.status;
+    if status.is_server_error() || matches!(status.as_u16(), 401 | 403 | 404 | 408 | 425 | 429) {
+        return Applied::NotNow(Failure::new(
+            Kind::of_status(status),
+            format!("the primary answered HTTP {status}"),
+        ));
+    }
     let answer = match read_response(reply).await {
         Ok(answer) => answer,
-        Err(failure)
-            if status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 408 | 429) =>
-        {
+        Err(failure) if status.is_client_error() => {
             return Applied::Refused(format!("HTTP {status}: {failure}"));
         }
         Err(failure) => return Applied::NotNow(failure),
@@ -194,6 +198,8 @@ mod tests {
             (200, r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}"#, "refused"),
             (200, r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required"}}"#, "refused"),
             (503, "later", "not now"),
+            (503, r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"starting"}}"#, "not now"),
+            (429, r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"slowly"}}"#, "not now"),
             (401, "who are you", "not now"),
             (413, "too much", "refused"),
             (200, "{{nope", "not now"),

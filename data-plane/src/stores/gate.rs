@@ -9,7 +9,7 @@ use o1_proto::model::{Phase, Store};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -31,6 +31,8 @@ pub enum Intent {
     Write,
     /// It has no end of its own.
     Stream,
+    /// It belongs to what is on its way already, an answer or a cancellation, and is never held back.
+    Aside,
 }
 
 /// Who is held back.
@@ -74,6 +76,8 @@ pub struct Gate {
     moves: AtomicU64,
     changed: watch::Sender<u64>,
     left: Notify,
+    /// Counts the gates of all upstreams that do not stand at their primary.
+    away: Arc<AtomicUsize>,
     health: [Health; 2],
 }
 
@@ -98,13 +102,14 @@ fn at(store: Store) -> usize {
 
 impl Gate {
     /// At the primary, open.
-    pub(super) fn new(upstream: &str) -> Self {
+    pub(super) fn new(upstream: &str, away: Arc<AtomicUsize>) -> Self {
         Self {
             upstream: upstream.to_owned(),
             inner: Mutex::default(),
             moves: AtomicU64::new(0),
             changed: watch::Sender::new(0),
             left: Notify::new(),
+            away,
             health: [Health::default(), Health::default()],
         }
     }
@@ -112,7 +117,7 @@ impl Gate {
     /// One that belongs to nobody, for tests of other modules.
     #[cfg(test)]
     pub(crate) fn for_tests(upstream: &str) -> Self {
-        Self::new(upstream)
+        Self::new(upstream, Arc::default())
     }
 
     /// What is known of a store.
@@ -144,6 +149,11 @@ impl Gate {
         let mut inner = self.lock();
         let before = std::mem::replace(&mut inner.standing, Arc::new(standing));
         let now = inner.standing.clone();
+        match (before.active, now.active) {
+            (Store::Primary, Store::Backup) => drop(self.away.fetch_add(1, Relaxed)),
+            (Store::Backup, Store::Primary) => drop(self.away.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
         if (before.reads, before.active) != (now.reads, now.active) {
             self.moves.fetch_add(1, Relaxed);
             for store in [Store::Primary, Store::Backup] {
@@ -181,16 +191,17 @@ impl Gate {
         let held = match standing.barrier {
             Barrier::Open => false,
             Barrier::Writes => intent == Intent::Write,
-            Barrier::Everything => true,
+            Barrier::Everything => intent != Intent::Aside,
         };
         if held {
             return None;
         }
-        let store = if intent == Intent::Write { standing.active } else { standing.reads };
+        let to_active = matches!(intent, Intent::Write | Intent::Aside);
+        let store = if to_active { standing.active } else { standing.reads };
         match intent {
             Intent::Write => inner.writes[at(store)] += 1,
             Intent::Read => inner.reads[at(store)] += 1,
-            Intent::Stream => {}
+            Intent::Stream | Intent::Aside => {}
         }
         let (moved, cut) = (inner.moved[at(store)].clone(), inner.cut[at(store)].clone());
         let moves = self.moves();
@@ -267,7 +278,7 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if self.intent == Intent::Stream {
+        if matches!(self.intent, Intent::Stream | Intent::Aside) {
             return;
         }
         let mut inner = self.gate.lock();
@@ -289,7 +300,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn gate() -> Arc<Gate> {
-        Arc::new(Gate::new("x"))
+        Arc::new(Gate::for_tests("x"))
     }
 
     fn standing(active: Store, reads: Store, barrier: Barrier) -> Standing {

@@ -24,7 +24,10 @@ use o1_proto::model::Store;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tokio::sync::broadcast;
 
@@ -38,12 +41,20 @@ pub struct Stores {
     notices: broadcast::Sender<Notice>,
     told: Told,
     journal: OnceLock<Arc<dyn Journal>>,
+    /// How many gates do not stand at their primary.
+    away: Arc<AtomicUsize>,
 }
 
 impl Default for Stores {
     fn default() -> Self {
         let notices = broadcast::Sender::new(NOTICES);
-        Self { gates: RwLock::default(), notices, told: Told::default(), journal: OnceLock::new() }
+        Self {
+            gates: RwLock::default(),
+            notices,
+            told: Told::default(),
+            journal: OnceLock::new(),
+            away: Arc::default(),
+        }
     }
 }
 
@@ -61,7 +72,10 @@ impl Stores {
             return gate.clone();
         }
         let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
-        gates.entry(upstream.to_owned()).or_insert_with(|| Arc::new(Gate::new(upstream))).clone()
+        gates
+            .entry(upstream.to_owned())
+            .or_insert_with(|| Arc::new(Gate::new(upstream, self.away.clone())))
+            .clone()
     }
 
     /// Tells whoever passes it on to clients.
@@ -100,6 +114,12 @@ impl Stores {
     /// Gives it its journal, once.
     pub fn set_journal(&self, journal: Arc<dyn Journal>) {
         let _ = self.journal.set(journal);
+    }
+
+    /// Whether the active store of this upstream is not its primary. Costs next to nothing while all stand at theirs.
+    #[must_use]
+    pub fn is_away(&self, upstream: &str) -> bool {
+        self.away.load(Relaxed) > 0 && self.gate(upstream).standing().active == Store::Backup
     }
 
     /// Forgets upstreams that the plan does not name, but for those that do not stand at their primary: they will,

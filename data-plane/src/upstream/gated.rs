@@ -10,7 +10,7 @@ use crate::{
     failure::{Failure, Kind},
     mcp::{self, Era, Message, json, method, own, rpc},
     plan::{self, Backup},
-    stores::{self, Admitted, Answer, Gate, Intent, Kept},
+    stores::{self, Admitted, Answer, Barrier, Gate, Intent, Kept},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -28,7 +28,9 @@ impl<C: Connect> Upstream<C> {
         loop {
             let moves = gate.moves();
             let attempt = self.attempt(&call, &upstream, &gate, intent).await;
-            let moved = std::mem::take(&mut first) && gate.moves() != moves;
+            // What is cut while calls are held back is on the eve of a move.
+            let moving = || gate.moves() != moves || gate.standing().barrier == Barrier::Everything;
+            let moved = std::mem::take(&mut first) && moving();
             match attempt {
                 // It ran into the end of one store, and does no harm at the other.
                 Err(failure) if moved && intent == Intent::Read && is_of_the_store(&failure) => {}
@@ -57,7 +59,16 @@ impl<C: Connect> Upstream<C> {
                 .flatten()
         };
         let diverted = admitted.standing.active == Store::Backup && intent == Intent::Write;
-        let kept = if diverted { self.keep(call, upstream).await? } else { None };
+        let kept = if diverted {
+            let cut = admitted.cut();
+            tokio::select! {
+                biased;
+                kept = self.keep(call, upstream) => kept?,
+                () = cut.cancelled() => return Err(cut_off()),
+            }
+        } else {
+            None
+        };
         let side = match (admitted.store, &upstream.backup) {
             (Store::Backup, Some(Backup::Endpoints(backup))) => backup.clone(),
             (Store::Backup, Some(Backup::Snapshot)) => {
@@ -74,7 +85,7 @@ impl<C: Connect> Upstream<C> {
         let Some(kept) = kept else {
             let answer = match intent {
                 Intent::Write => Answer::write(store, upstream, false),
-                Intent::Read | Intent::Stream => Answer::read(store, upstream, &standing),
+                Intent::Read | Intent::Stream | Intent::Aside => Answer::read(store, upstream, &standing),
             };
             return Ok(marked(self.let_in(call, &side, admitted).await?, mark(answer)).await);
         };
@@ -84,13 +95,16 @@ impl<C: Connect> Upstream<C> {
         let keyed =
             keyed(message, &kept.key).map_or_else(|| call.clone(), |message| call.with_message(message));
         match self.let_in(&keyed, &side, admitted).await {
+            Ok(reply) if kept.again => Ok(marked(reply, mark).await),
             Ok(reply) => Ok(marked(self.journaled(reply, upstream, kept.seq), mark).await),
             // The backup is away, too. The write is kept all the same, and that is what was promised.
             Err(failure) if is_of_the_store(&failure) => {
                 Ok(marked(accepted(call, message, upstream, &kept), mark).await)
             }
             Err(failure) => {
-                self.withdraw(upstream, &kept, failure.public());
+                if !kept.again {
+                    self.withdraw(upstream, &kept, failure.public());
+                }
                 Err(failure)
             }
         }
@@ -118,7 +132,8 @@ impl<C: Connect> Upstream<C> {
         let Ask::Message(message) = &call.ask else { return Ok(None) };
         match &upstream.failover.writes {
             Writes::PassThrough => Ok(None),
-            Writes::Journal(_) if upstream.may_journal(message) => {
+            // A further round continues what only this store knows of.
+            Writes::Journal(_) if upstream.may_journal(message) && !is_further_round(message) => {
                 let journal = self.context.stores.journal();
                 let journal =
                     journal.ok_or_else(|| Failure::new(Kind::Internal, "this node has no journal"))?;
@@ -161,9 +176,8 @@ impl<C: Connect> Upstream<C> {
 fn intent(ask: &Ask, upstream: &plan::Upstream) -> Intent {
     match ask {
         _ if is_stream(ask) => Intent::Stream,
-        Ask::Message(message) if message.kind() == mcp::Kind::Request && !upstream.only_reads(message) => {
-            Intent::Write
-        }
+        Ask::Message(message) if message.kind() != mcp::Kind::Request => Intent::Aside,
+        Ask::Message(message) if !upstream.only_reads(message) => Intent::Write,
         _ => Intent::Read,
     }
 }
@@ -202,11 +216,18 @@ pub(super) fn not_in_the_snapshot(upstream: &plan::Upstream) -> Failure {
     Failure::new(Kind::Unreachable, what).unsent()
 }
 
-/// Whether an answer says that nothing was done.
+/// Whether an answer says that nothing was done, or not yet.
 fn is_refusal(answer: &Message) -> bool {
     let Some(result) = answer.result() else { return true };
     let text = answer.bytes();
-    json::member(text, &result, "isError").ok().flatten().is_some_and(|at| &text[at] == b"true")
+    let says = |key: &str, value: &[u8]| {
+        json::member(text, &result, key).ok().flatten().is_some_and(|at| &text[at] == value)
+    };
+    says("isError", b"true") || says("resultType", b"\"input_required\"")
+}
+
+fn is_further_round(message: &Message) -> bool {
+    ["requestState", "inputResponses"].iter().any(|key| !matches!(message.param(&[key]), Ok(None)))
 }
 
 /// The call with the key of its write in `_meta`.
@@ -318,6 +339,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}"#, true),
             (r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":false}}"#, false),
             (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, false),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required"}}"#, true),
         ] {
             assert_eq!(is_refusal(&message(text)), refused, "{text}");
         }

@@ -92,7 +92,8 @@ impl<C: Connect> Primary for Upstream<C> {
 
 impl<C: Connect> Upstreams for Upstream<C> {
     async fn ask(&self, call: Call, upstream: Arc<plan::Upstream>) -> Result<Reply, Failure> {
-        if upstream.backup.is_none() {
+        // One that lost its backup while that served is led home first.
+        if upstream.backup.is_none() && !self.context.stores.is_away(&upstream.name) {
             return self.at(&call, &upstream).await;
         }
         // Boxed: it has room for what only some upstreams need.

@@ -35,6 +35,7 @@ fn all() -> Vec<Event> {
         Event { bytes: 1_200_000, ..took(EventKind::BackupSyncCompleted, Duration::from_millis(30), 0) },
         of(EventKind::BackupSyncFailed, "no space left on device"),
         Event { upstream: String::new(), ..event(EventKind::NodeStopping) },
+        Event { upstream: String::new(), ..took(EventKind::EventsLost, Duration::ZERO, 7) },
         event(EventKind::Unknown),
     ]
 }
@@ -62,6 +63,7 @@ fn each_kind_of_event_is_a_sentence() {
         2026-11-21 17:02:13.250  n1  files: wrote the snapshot, 1.2 MB in 30.0ms
         2026-11-21 17:02:13.250  n1  files: could not write the snapshot: no space left on device
         2026-11-21 17:02:13.250  n1  the node is stopping
+        2026-11-21 17:02:13.250  n1  the node had no room for 7 older events: they are lost
         2026-11-21 17:02:13.250  n1  files: something that this version of o1ctl does not know
         ");
     let told: Vec<_> = all().iter().map(|event| event.kind).collect();

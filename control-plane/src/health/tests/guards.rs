@@ -174,16 +174,17 @@ fn a_shadow_says_what_it_would_do_and_tells_nobody() {
 fn a_pin_keeps_the_store_until_it_expires() {
     let mut scene = Scene::of(1);
     scene.mode(Mode::PinPrimary, Some(100));
-    assert!(scene.decisions.directives().is_empty(), "it is there already");
+    let told = scene.decisions.directives();
+    assert_eq!((told[0].term, told[0].target, told[0].pinned), (1, Store::Primary, true));
     scene.see(&[1], Down, Up);
     assert_eq!(scene.pass(99.0), none());
-    assert_eq!(scene.pass(2.0), ["1 backup quorum_unhealthy"]);
+    assert_eq!(scene.pass(2.0), ["2 backup quorum_unhealthy"]);
     assert_eq!(scene.status().mode, Mode::Auto);
     scene.mode(Mode::PinBackup, None);
     scene.see(&[1], Up, Up);
     assert_eq!(scene.pass(1000.0), none());
     scene.mode(Mode::Auto, None);
-    assert_eq!(scene.pass(31.0), ["2 primary quorum_recovered"]);
+    assert_eq!(scene.pass(31.0), ["3 primary quorum_recovered"]);
     scene.mode(Mode::PinBackup, None);
     scene.pass(0.5);
     assert_eq!(scene.status().nodes_on_backup, 1, "a pin orders what it pins to");
@@ -191,14 +192,17 @@ fn a_pin_keeps_the_store_until_it_expires() {
 }
 
 #[test]
-fn a_change_of_the_mode_alone_is_kept_and_told_nobody() {
+fn a_pin_alone_is_kept_and_told_under_the_same_term() {
     let mut scene = Scene::of(1);
     scene.order(Store::Backup).unwrap();
     scene.store_works = false;
     scene.mode(Mode::PinBackup, None);
     let records = scene.decisions.take_change().kept.records;
     assert_eq!((records.len(), records[0].mode), (1, Mode::PinBackup));
-    assert!(!scene.decisions.kept(&records, scene.now));
+    assert!(scene.decisions.kept(&records, scene.now));
+    let directives = scene.decisions.directives();
+    assert_eq!((directives.len(), directives[0].term, directives[0].pinned), (1, records[0].term, true));
+    assert!(!scene.decisions.kept(&records, scene.now), "once is enough");
 }
 
 #[test]
@@ -207,10 +211,11 @@ fn a_node_that_leaves_the_pinned_primary_is_sent_back() {
     scene.mode(Mode::PinPrimary, None);
     scene.see(&[1, 2], Down, Up);
     scene.flee(1);
-    assert_eq!(scene.pass(1.0), ["1 primary manual"]);
+    assert_eq!(scene.pass(50.0), none(), "the pin itself was an order");
+    assert_eq!(scene.pass(15.0), ["2 primary manual"]);
     scene.flee(1);
     assert_eq!(scene.pass(50.0), none(), "not over and over");
-    assert_eq!(scene.pass(15.0), ["2 primary manual"]);
+    assert_eq!(scene.pass(15.0), ["3 primary manual"]);
 }
 
 #[test]

@@ -6,15 +6,27 @@ use o1_proto::model::{EventKind, Phase, Store};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long writes may be held back.
+/// How long writes may be held back at first; twice as long each time that is not enough …
 const BARRIER: Duration = Duration::from_millis(500);
+/// … up to less than what calls wait at a gate. Then what is still on its way is cut: nobody promised its client
+/// anything yet.
+const BARRIER_MAX: Duration = Duration::from_secs(2);
 
 impl Keeper {
     pub(super) async fn cut_over(&mut self) {
         self.publish();
         failpoint("barrier");
-        let deadline = Instant::now() + BARRIER;
+        let barrier = BARRIER.saturating_mul(1 << self.lifted.min(8)).min(BARRIER_MAX);
+        let deadline = Instant::now() + barrier;
         let mut settled = self.gate.writes_drained(Store::Backup, deadline).await;
+        if !settled && barrier == BARRIER_MAX {
+            tracing::warn!(upstream = self.name, "writes at the backup do not end: their outcome is unknown");
+            self.gate.cut(Store::Backup);
+            settled = self.gate.writes_drained(Store::Backup, Instant::now() + super::CUT).await;
+        }
+        // Behind whatever a call that is gone by now left with the log.
+        settled = settled && self.shared.log.append(Vec::new()).await.is_ok();
+        let deadline = deadline.max(Instant::now() + super::CUT);
         while settled {
             match self.replay_some(deadline, std::future::pending()).await {
                 Stepped::Further => {}
@@ -26,6 +38,7 @@ impl Keeper {
         let Some(commit) = commit else {
             // Not in this time: writes go on, and so does the sync-back.
             self.machine.lift();
+            self.lifted += 1;
             self.again.get_or_insert(Instant::now() + super::AGAIN);
             return self.publish();
         };

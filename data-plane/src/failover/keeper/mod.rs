@@ -58,6 +58,8 @@ pub(super) struct Keeper {
     failures: u32,
     /// The sync-back that is under way.
     run: Option<Run>,
+    /// How often writes were held back in vain.
+    lifted: u32,
     /// Writes come in faster than they can be replayed: they wait until what waits is done.
     holds: bool,
     /// Entries that the primary got during this failover.
@@ -90,6 +92,7 @@ impl Keeper {
             again: None,
             failures: 0,
             run: None,
+            lifted: 0,
             holds: false,
             synced: 0,
             decision: kept.map(|kept| kept.decision_id.clone()).unwrap_or_default(),
@@ -217,7 +220,8 @@ impl Keeper {
         if let Some(run) = self.run.take().filter(|_| next.step != Step::Replaying) {
             self.end_run(&run, Some("the order changed"));
         }
-        (self.machine, self.again, self.failures, self.holds) = (next, None, 0, false);
+        (self.machine, self.again, self.failures) = (next, None, 0);
+        (self.holds, self.lifted) = (false, 0);
         (self.decision, self.because) = (decision.to_owned(), because.to_owned());
         (self.word.refusal, self.word.message) = (None, String::new());
         self.publish();

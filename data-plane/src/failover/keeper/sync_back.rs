@@ -117,7 +117,10 @@ impl Keeper {
         let mut records = Vec::new();
         let mut stopped = None;
         for (seq, entry) in batch {
-            let Some((plan, upstream)) = self.plan() else { break };
+            let Some((plan, upstream)) = self.plan() else {
+                stopped = Some(None);
+                break;
+            };
             let replayed = tokio::select! {
                 biased;
                 replayed = timeout_at(deadline, self.shared.replay.replay(&plan, &upstream, &entry)) => replayed,
