@@ -91,7 +91,7 @@ async fn foreign_forged_and_misused_handles_are_all_unknown() {
         let state = text(&ask(&gateway, path, ALICE, "tools/call", &first_round).await, "requestState");
         let work = format!(r#"{{"name":"{prefix}work","arguments":{{}}}}"#);
         let task = text(&ask(&gateway, path, ALICE, "tools/call", &work).await, "taskId");
-        let sent = || first.received().len() + second.received().len();
+        let sent = || first.received_of("tools/call").len() + second.received_of("tools/call").len();
         let before = sent();
         let mut said = Vec::new();
         for (who, method, params) in [
