@@ -1,6 +1,6 @@
 //! `o1ctl events`: what happened, and with `--follow` what happens, through restarts of the control plane.
 
-use super::tools::connect;
+use super::{end::End, tools::connect};
 use crate::{
     args::{Events, Global, Since},
     client::Client,
@@ -75,24 +75,6 @@ struct Reader<'a> {
     lost: Option<Timestamp>,
 }
 
-/// Why following ended.
-enum End {
-    Failed(Failure),
-    Unwritable(Error),
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::Unwritable(error)
-    }
-}
-
 impl Reader<'_> {
     async fn past(&mut self, client: &mut Client) -> Result<(), Error> {
         let limit = match (self.args.limit, self.args.since) {
@@ -117,7 +99,7 @@ impl Reader<'_> {
         loop {
             let mut failure = match self.next(&mut client, &mut backoff).await {
                 Err(End::Failed(failure)) => failure,
-                Err(End::Unwritable(error)) => return Err(error),
+                Err(End::Over(error)) => return Err(error),
                 Ok(never) => match never {},
             };
             client = loop {

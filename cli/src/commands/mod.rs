@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod check;
+mod end;
 pub mod events;
 pub mod explain;
 pub mod logs;

@@ -1,10 +1,9 @@
 //! `--wait`: pictures of the fleet until every connected node is where it was ordered.
 
-use super::Desk;
+use super::{super::end::End, Desk};
 use crate::{
     args::Global,
     client::Client,
-    connect::Failure,
     failover::{Failover, Store},
     output::orders::{Lagging, Waited, progress},
     report::{self, Error},
@@ -37,7 +36,7 @@ impl Wait<'_> {
             let look = self.look(desk, &mut last, &mut told);
             let failure = match timeout_at(deadline, look).await {
                 Err(_) => break,
-                Ok(Err(End::Unwritable(error))) => return Err(error),
+                Ok(Err(End::Over(error))) => return Err(error),
                 Ok(Ok(())) => {
                     last.took = Some(began.elapsed());
                     return Ok(last);
@@ -103,23 +102,5 @@ impl Wait<'_> {
             known: failover.term >= self.term,
             ..Waited::default()
         }
-    }
-}
-
-/// Why looking ended.
-enum End {
-    Failed(Failure),
-    Unwritable(Error),
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::Unwritable(error)
     }
 }

@@ -1,6 +1,9 @@
 //! `o1ctl status --watch`: pictures as they come, through restarts of the control plane, until Ctrl-C.
 
-use crate::commands::status::{Picture, Shown, known};
+use crate::commands::{
+    end::End,
+    status::{Picture, Shown, known},
+};
 use crate::{
     args::{self, Global},
     client::Client,
@@ -62,18 +65,6 @@ struct Follower<'a> {
     lost: Option<(Timestamp, Failure)>,
 }
 
-/// Why a watch ended.
-enum End {
-    Failed(Failure),
-    Unwritable(Error),
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
 impl Follower<'_> {
     async fn follow(&mut self) -> Result<Infallible, Error> {
         let mut client = Client::connect(&self.target, self.limit)
@@ -86,7 +77,7 @@ impl Follower<'_> {
                     return Err(Error::control(&self.target, failure));
                 }
                 Err(End::Failed(failure)) => failure,
-                Err(End::Unwritable(error)) => return Err(error),
+                Err(End::Over(error)) => return Err(error),
             };
             client = loop {
                 let wait = backoff.next();
@@ -110,12 +101,12 @@ impl Follower<'_> {
             };
             let nodes = if self.args.verbose { Some(client.nodes().await?) } else { None };
             if self.picture.is_none() {
-                known(self.args.upstream.as_deref(), &status).map_err(End::Unwritable)?;
+                known(self.args.upstream.as_deref(), &status)?;
             }
             self.picture = Some((status, nodes));
             backoff.reset();
-            self.regained().map_err(End::Unwritable)?;
-            self.show(None).map_err(End::Unwritable)?;
+            self.regained()?;
+            self.show(None)?;
         }
     }
 
