@@ -24,6 +24,8 @@ pub struct Figures {
     pub failovers: u64,
     /// Entries that the primary got by sync-back.
     pub synced_back: u64,
+    /// Entries that were journaled, and those of which the account says what became of them; `None`: not home yet.
+    pub account: Option<(u64, u64)>,
 }
 
 impl Figures {
@@ -35,6 +37,9 @@ impl Figures {
         let failed = reads.iter().filter(|(.., who)| who.is_err()).count();
         let lost = acked.iter().filter(|id| !written.contains_key(*id)).count();
         let twice = written.values().filter(|times| **times > 1).count();
+        let count = |name: &str| node["stats"][name].as_u64().unwrap_or_default();
+        let settled = count("entries_synced_back") + count("dead_letter_entries");
+        let home = node["phase"] == "primary" && node["journal_pending"] == 0;
         Self {
             fault,
             reads: (reads.len(), failed),
@@ -44,15 +49,19 @@ impl Figures {
             acked: acked.len(),
             lost,
             twice,
-            failovers: node["stats"]["failover_count"].as_u64().unwrap_or_default(),
-            synced_back: node["stats"]["entries_synced_back"].as_u64().unwrap_or_default(),
+            failovers: count("failover_count"),
+            synced_back: count("entries_synced_back"),
+            account: home.then(|| (count("entries_in_failover"), settled)),
         }
     }
 
-    /// No acknowledged write is lost, none took effect twice.
+    /// No acknowledged write is lost, none took effect twice, and the account leaves none out.
     pub fn keeps(&self) {
         assert!(self.acked > 0, "nobody wrote: {self:?}");
         assert_eq!((self.lost, self.twice), (0, 0), "{self:?}");
+        if let Some((journaled, settled)) = self.account {
+            assert_eq!(journaled, settled, "{self:?}");
+        }
     }
 
     /// As a row of docs/failover.md.

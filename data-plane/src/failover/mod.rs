@@ -127,6 +127,7 @@ impl Failover {
             Keeper::recovered(&shared, &name).publish();
         }
         shared.note(shared.event(EventKind::NodeStarted, ""));
+        shared.account_for_cut_runs();
         let this = Arc::new(Self { shared, orders: Mutex::default() });
         context.stores.set_journal(this.clone());
         let (synced, told) = (this.clone(), this.clone());
@@ -279,8 +280,9 @@ impl Shared {
     /// Whether something has to be kept of this upstream: it has a backup, or had one and is not done with it.
     fn is_kept(&self, upstream: &Upstream) -> bool {
         let unsettled = || {
-            let state = self.log.upstream(&upstream.name);
-            state.is_some_and(|state| state.active == Store::Backup || !state.journal.is_empty())
+            self.log.upstream(&upstream.name, |kept| {
+                kept.active == Store::Backup || !kept.journal.is_empty()
+            })
         };
         upstream.backup.is_some() || unsettled()
     }
@@ -302,15 +304,8 @@ impl Shared {
 
     fn state(&self, name: &str) -> FailoverState {
         let gate = self.context.stores.gate(name);
-        let kept = self.log.upstream(name).unwrap_or_default();
         let word = lock(&self.words).get(name).cloned().unwrap_or_default();
-        let primary = gate.health(Store::Primary).now();
-        let mut stats = kept.stats.clone();
-        stats.primary_circuit_breaker_state = primary.breaker;
-        if let Some(info) = self.context.snapshots.info(name) {
-            stats.backup_file_size_bytes = info.bytes;
-        }
-        FailoverState {
+        let mut state = self.log.upstream(name, |kept| FailoverState {
             active: kept.active,
             phase: word.phase,
             term: kept.term,
@@ -321,9 +316,14 @@ impl Shared {
             refusal: word.refusal,
             message: word.message,
             backup: gate.health(Store::Backup).now(),
-            primary,
-            stats,
+            primary: gate.health(Store::Primary).now(),
+            stats: kept.stats.clone(),
+        });
+        state.stats.primary_circuit_breaker_state = state.primary.breaker;
+        if let Some(info) = self.context.snapshots.info(name) {
+            state.stats.backup_file_size_bytes = info.bytes;
         }
+        state
     }
 
     fn control(&self, change: impl FnOnce(&mut Control)) {
@@ -347,20 +347,22 @@ impl Shared {
     }
 
     fn machine(&self, name: &str) -> Machine {
-        let kept = self.log.upstream(name).unwrap_or_default();
-        Machine::recovered(Machine {
+        let kept = self.log.upstream(name, |kept| Machine {
             term: kept.term,
             local: kept.local,
             target: kept.target,
             active: kept.active,
             accept_dead_letters: kept.accept_dead_letters,
             ..Machine::default()
-        })
+        });
+        Machine::recovered(kept)
     }
 
     fn journal(&self, name: &str) -> machine::Journal {
-        let kept = self.log.upstream(name).unwrap_or_default();
-        machine::Journal { pending: kept.journal.len() as u64, dead: kept.dead.len() as u64 }
+        self.log.upstream(name, |kept| machine::Journal {
+            pending: kept.journal.len() as u64,
+            dead: kept.dead.len() as u64,
+        })
     }
 
     /// The next place in a journal.
@@ -368,7 +370,7 @@ impl Shared {
         let mut places = lock(&self.places);
         let next = places
             .entry(upstream.to_owned())
-            .or_insert_with(|| self.log.upstream(upstream).map_or(1, |kept| kept.next_seq.max(1)));
+            .or_insert_with(|| self.log.upstream(upstream, |kept| kept.next_seq.max(1)));
         let place = *next;
         *next += 1;
         place
@@ -387,14 +389,11 @@ impl Journal for Failover {
         let shared = &self.shared;
         let keep = async move {
             if let Some(key) = &key
-                && let Some(known) = shared.log.upstream(upstream)
-                && let Some((seq, _)) = known.journal.iter().find(|(_, entry)| {
-                    (&*entry.key, &*entry.tool, &*entry.principal, &entry.params)
-                        == (&**key, tool, principal, &params)
-                })
+                && let Some(seq) =
+                    shared.log.upstream(upstream, |kept| kept.journal.find(key, tool, principal, &params))
             {
                 // The client tries the same write again: once is enough.
-                return Ok(Kept { seq: *seq, key: key.clone(), again: true });
+                return Ok(Kept { seq, key: key.clone(), again: true });
             }
             let seq = shared.place(upstream);
             let key = key.unwrap_or_else(|| format!("{}/{upstream}/{seq}", shared.life));

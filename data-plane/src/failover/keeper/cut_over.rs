@@ -29,7 +29,7 @@ impl Keeper {
         let deadline = deadline.max(Instant::now() + super::CUT);
         while settled {
             match self.replay_some(deadline, std::future::pending()).await {
-                Stepped::Further => {}
+                Stepped::Further(_) => {}
                 Stepped::Empty => break,
                 Stepped::Stuck => settled = false,
             }
@@ -42,15 +42,14 @@ impl Keeper {
             self.again.get_or_insert(Instant::now() + super::AGAIN);
             return self.publish();
         };
-        if let Some(run) = self.run.take() {
-            self.end_run(&run, None);
-        }
+        let synced = self.shared.log.upstream(&self.name, |kept| kept.synced);
         let mut event = self.event(EventKind::Restored);
         let lasted = self.on_backup.map_or(Duration::ZERO, |since| since.elapsed());
         (event.to, event.active, event.duration) = (Some(Phase::Primary), Some(Store::Primary), Some(lasted));
         (event.decision_id, event.reason) = (self.decision.clone(), self.because.clone());
-        event.entries = self.synced;
-        if !self.commit(commit, event).await {
+        event.entries = synced;
+        let events = self.end_of_run(None).into_iter().chain([event]).collect();
+        if !self.commit(commit, events).await {
             self.machine.lift();
             return self.publish();
         }
@@ -59,10 +58,10 @@ impl Keeper {
         tracing::info!(
             upstream = self.name,
             after = ?lasted,
-            entries = self.synced,
+            entries = synced,
             because = self.because,
             "the primary is restored"
         );
-        self.tell(News::Restored { after: lasted, synced_back: self.synced }, self.because.clone());
+        self.tell(News::Restored { after: lasted, synced_back: synced }, self.because.clone());
     }
 }

@@ -23,7 +23,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use sync_back::Run;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -56,14 +55,10 @@ pub(super) struct Keeper {
     again: Option<Instant>,
     /// Failures of a sync-back in a row.
     failures: u32,
-    /// The sync-back that is under way.
-    run: Option<Run>,
     /// How often writes were held back in vain.
     lifted: u32,
     /// Writes come in faster than they can be replayed: they wait until what waits is done.
     holds: bool,
-    /// Entries that the primary got during this failover.
-    synced: u64,
     decision: String,
     because: String,
     pinned: bool,
@@ -74,9 +69,12 @@ impl Keeper {
     /// As the log has it.
     pub(super) fn recovered(shared: &Arc<Shared>, name: &str) -> Self {
         let machine = shared.machine(name);
-        let kept = shared.log.upstream(name);
+        // The moment from which the account counts, so that a failover never turns out shorter than it was said to be.
         // Wall time: a step back makes the failover look shorter, never longer.
-        let age = kept.as_ref().and_then(|kept| kept.since?.elapsed().ok()).unwrap_or_default();
+        let (since, decision) = shared
+            .log
+            .upstream(name, |kept| (kept.stats.current_failover_since, kept.decision_id.clone()));
+        let age = since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
         let on_backup = (machine.active == Store::Backup)
             .then(|| Instant::now().checked_sub(age).unwrap_or_else(Instant::now));
         Self {
@@ -91,11 +89,9 @@ impl Keeper {
             seen: Default::default(),
             again: None,
             failures: 0,
-            run: None,
             lifted: 0,
             holds: false,
-            synced: 0,
-            decision: kept.map(|kept| kept.decision_id.clone()).unwrap_or_default(),
+            decision,
             because: String::new(),
             pinned: false,
             word: Word::default(),
@@ -204,6 +200,9 @@ impl Keeper {
             event.to = Some(next.phase(false));
             batch.push(Record::Event(event));
         }
+        if next.step != Step::Replaying {
+            batch.extend(self.end_of_run(Some("the order changed")).map(Record::Event));
+        }
         failpoint("target_before");
         if let Err(error) = self.shared.log.append(batch).await {
             return self.not_durable(&error.to_string());
@@ -217,9 +216,6 @@ impl Keeper {
             because,
             "the active store should be another"
         );
-        if let Some(run) = self.run.take().filter(|_| next.step != Step::Replaying) {
-            self.end_run(&run, Some("the order changed"));
-        }
         (self.machine, self.again, self.failures) = (next, None, 0);
         (self.holds, self.lifted) = (false, 0);
         (self.decision, self.because) = (decision.to_owned(), because.to_owned());
@@ -329,15 +325,16 @@ impl Keeper {
             self.gate.drained(Store::Primary, Instant::now() + CUT).await;
         }
         let Some(commit) = self.machine.drained() else { return };
+        let began = Instant::now();
         let mut event = self.event(EventKind::FailoverCommitted);
         event.to = Some(o1_proto::model::Phase::Backup);
         (event.decision_id, event.reason) = (self.decision.clone(), self.because.clone());
         event.active = Some(Store::Backup);
         event.entries = self.shared.journal(&self.name).pending;
-        if !self.commit(commit, event).await {
+        if !self.commit(commit, vec![event]).await {
             return;
         }
-        (self.on_backup, self.synced, self.diverted) = (Some(Instant::now()), 0, None);
+        (self.on_backup, self.diverted) = (Some(began), None);
         self.publish();
         // Streams and stragglers of the primary go with it.
         self.gate.cut(Store::Primary);
@@ -350,12 +347,13 @@ impl Keeper {
         self.tell(News::FailedOver { active: Store::Backup }, self.because.clone());
     }
 
-    /// Makes a commit durable. False: it is not, and everything stays where it is.
-    async fn commit(&mut self, commit: Commit, event: Event) -> bool {
+    /// Makes a commit durable, with what happened by it. False: it is not, and everything stays where it is.
+    async fn commit(&mut self, commit: Commit, events: Vec<Event>) -> bool {
         let Commit { store, term, local } = commit;
         let active = Record::Active { upstream: self.name.clone(), store, term, local };
+        let batch = std::iter::once(active).chain(events.into_iter().map(Record::Event)).collect();
         failpoint("commit_before");
-        if let Err(error) = self.shared.log.append(vec![active, Record::Event(event)]).await {
+        if let Err(error) = self.shared.log.append(batch).await {
             self.not_durable(&error.to_string());
             return false;
         }
@@ -403,7 +401,7 @@ impl Keeper {
         };
         let reads = if diverted { Store::Backup } else { self.machine.active };
         let since = match self.machine.active {
-            Store::Backup => self.shared.log.upstream(&self.name).and_then(|kept| kept.since),
+            Store::Backup => self.shared.log.upstream(&self.name, |kept| kept.since),
             Store::Primary => self.diverted.filter(|_| diverted),
         };
         let standing = Standing {

@@ -4,7 +4,7 @@
 use super::{
     super::{
         Record,
-        log::{Entry, failpoint},
+        log::{Entry, Run, failpoint},
         replay::Applied,
     },
     Keeper,
@@ -29,17 +29,10 @@ const STALLED: Duration = Duration::from_secs(2);
 const RETRY_BASE: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
-/// A sync-back under way.
-#[derive(Debug)]
-pub(super) struct Run {
-    began: Instant,
-    entries: u64,
-}
-
 /// What became of one step.
 pub(super) enum Stepped {
-    /// Fewer entries wait.
-    Further,
+    /// So many entries wait no longer.
+    Further(u64),
     /// None waits.
     Empty,
     /// Not now.
@@ -54,18 +47,18 @@ impl Keeper {
         let mut tail = 0;
         let (mut least, mut since) = (u64::MAX, Instant::now());
         loop {
-            let (began, before) = (Instant::now(), self.synced);
+            let began = Instant::now();
             let turned = async {
                 // A keeper lives as long as its senders.
                 let _ = order.changed().await;
                 order.mark_changed();
             };
-            match self.replay_some(began + ENTRY_WITHIN, turned).await {
-                Stepped::Further => {}
+            let done = match self.replay_some(began + ENTRY_WITHIN, turned).await {
+                Stepped::Further(done) => done,
                 Stepped::Empty => break,
                 Stepped::Stuck => return,
-            }
-            tail = fits(self.synced - before, began.elapsed());
+            };
+            tail = fits(done, began.elapsed());
             let pending = self.shared.journal(&self.name).pending;
             if pending <= tail {
                 break;
@@ -81,8 +74,8 @@ impl Keeper {
         let journal = self.shared.journal(&self.name);
         self.machine.replayed(journal, tail);
         if journal.dead > 0 && !self.machine.accept_dead_letters {
-            if let Some(run) = self.run.take() {
-                self.end_run(&run, Some("the primary refused entries for good"));
+            if !self.end_run("the primary refused entries for good").await {
+                return;
             }
             let what = format!(
                 "the primary refused {} writes for good: look at them, then `o1ctl restore {} --force --reason …`",
@@ -100,21 +93,23 @@ impl Keeper {
         deadline: Instant,
         turned: impl Future<Output = ()>,
     ) -> Stepped {
-        let kept = self.shared.log.upstream(&self.name);
-        let first = kept.iter().flat_map(|kept| kept.journal.iter()).take(BATCH);
-        let batch: Vec<(u64, Entry)> = first.map(|(seq, entry)| (*seq, entry.clone())).collect();
-        drop(kept);
+        let (batch, pending, runs) = self.shared.log.upstream(&self.name, |kept| {
+            let first = kept.journal.iter().take(BATCH).map(|(seq, entry)| (seq, entry.clone()));
+            (first.collect::<Vec<_>>(), kept.journal.len() as u64, kept.run.is_some())
+        });
         if batch.is_empty() {
             return Stepped::Empty;
         }
-        if self.run.is_none() {
-            self.run = Some(Run { began: Instant::now(), entries: 0 });
+        if !runs {
             let event = self.event(EventKind::SyncBackStarted);
-            let entries = self.shared.journal(&self.name).pending;
-            self.shared.note(Event { entries, ..event });
+            let event = Event { entries: pending, ..event };
+            if !self.say(vec![Record::Event(event)]).await {
+                return Stepped::Stuck;
+            }
         }
         let mut turned = std::pin::pin!(turned);
         let mut records = Vec::new();
+        let mut done = 0;
         let mut stopped = None;
         for (seq, entry) in batch {
             let Some((plan, upstream)) = self.plan() else {
@@ -141,15 +136,16 @@ impl Keeper {
             if stopped.is_some() {
                 break;
             }
+            done += 1;
         }
         // What got there is checked off in any case.
         if !records.is_empty() && !self.check_off(records).await {
             return Stepped::Stuck;
         }
         match stopped {
-            None => Stepped::Further,
+            None => Stepped::Further(done),
             Some(None) => Stepped::Stuck,
-            Some(Some(why)) => self.stuck(&why),
+            Some(Some(why)) => self.stuck(&why).await,
         }
     }
 
@@ -169,42 +165,53 @@ impl Keeper {
 
     /// Makes durable what became of entries.
     async fn check_off(&mut self, records: Vec<Record>) -> bool {
-        let done = records.iter().filter(|record| matches!(record, Record::Checkpoint { .. })).count() as u64;
-        if let Err(error) = self.shared.log.append(records).await {
-            self.not_durable(&error.to_string());
+        if !self.say(records).await {
             return false;
         }
         failpoint("checkpointed");
-        if let Some(run) = &mut self.run {
-            (run.entries, self.synced) = (run.entries + done, self.synced + done);
-        }
         self.failures = 0;
         self.shared.bump();
         true
     }
 
-    fn stuck(&mut self, why: &str) -> Stepped {
+    async fn stuck(&mut self, why: &str) -> Stepped {
         tracing::warn!(upstream = self.name, why, "the sync-back waits");
-        if let Some(run) = self.run.take() {
-            self.end_run(&run, Some(why));
+        if self.end_run(why).await {
+            self.again =
+                Some(Instant::now() + backoff::full_jitter(RETRY_BASE, RETRY_MAX, self.failures));
+            self.failures = self.failures.saturating_add(1);
+            self.word.message = format!("the sync-back waits: {why}");
         }
-        self.again = Some(Instant::now() + backoff::full_jitter(RETRY_BASE, RETRY_MAX, self.failures));
-        self.failures = self.failures.saturating_add(1);
-        self.word.message = format!("the sync-back waits: {why}");
         Stepped::Stuck
     }
 
-    /// Accounts for a sync-back that is over; `why` it did not get to its end.
-    pub(super) fn end_run(&self, run: &Run, why: Option<&str>) {
-        let kind = if why.is_none() { EventKind::SyncBackCompleted } else { EventKind::SyncBackFailed };
-        let event = self.event(kind);
-        let reason = why.unwrap_or_default().to_owned();
-        self.shared.note(Event {
-            entries: run.entries,
-            duration: Some(run.began.elapsed()),
-            reason,
-            ..event
-        });
+    /// Accounts for a sync-back that does not get to its end.
+    async fn end_run(&mut self, why: &str) -> bool {
+        match self.end_of_run(Some(why)) {
+            Some(end) => self.say(vec![Record::Event(end)]).await,
+            None => true,
+        }
+    }
+
+    /// The event that accounts for the sync-back that is under way, if one is; `why` it does not get to its end.
+    pub(super) fn end_of_run(&self, why: Option<&str>) -> Option<Event> {
+        let now = self.event(EventKind::SyncBackFailed);
+        let took = |run: &Run| now.uptime.saturating_sub(run.uptime);
+        let mut event = self.shared.end_of_run(&self.name, took)?;
+        event.from = now.from;
+        match why {
+            Some(why) => event.reason = why.to_owned(),
+            None => event.kind = EventKind::SyncBackCompleted,
+        }
+        Some(event)
+    }
+
+    async fn say(&mut self, records: Vec<Record>) -> bool {
+        let said = self.shared.log.append(records).await;
+        if let Err(error) = &said {
+            self.not_durable(&error.to_string());
+        }
+        said.is_ok()
     }
 }
 

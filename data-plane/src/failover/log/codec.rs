@@ -5,7 +5,7 @@
 
 use super::{
     record::{Entry, Record},
-    state::{Batch, State, UpstreamState},
+    state::{Batch, Run, State, UpstreamState},
 };
 use bytes::Bytes;
 use o1_proto::{
@@ -14,7 +14,6 @@ use o1_proto::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -166,16 +165,6 @@ impl<T: Codec> Codec for Option<T> {
     }
 }
 
-impl<T: Codec> Codec for Arc<T> {
-    fn put(&self, out: &mut Vec<u8>) {
-        T::put(self, out);
-    }
-
-    fn take(from: &mut Reader<'_>) -> Result<Self, Unreadable> {
-        T::take(from).map(Self::new)
-    }
-}
-
 impl<A: Codec, B: Codec> Codec for (A, B) {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);
@@ -263,7 +252,9 @@ macro_rules! fields {
 fields! {
     Batch: at delivered records;
     State: epoch next_event delivered events upstreams;
-    UpstreamState: term local target accept_dead_letters decision_id active since journal dead next_seq stats;
+    UpstreamState: term local target accept_dead_letters decision_id active since journal dead next_seq synced
+        run stats;
+    Run: began uptime last entries;
     Entry: key at tool params principal;
     Event: seq at uptime kind upstream term local_term from to decision_id reason duration entries bytes active
         breaker;

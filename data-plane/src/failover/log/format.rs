@@ -19,7 +19,7 @@ use super::{
 
 const MAGIC: &[u8; 8] = b"only1wal";
 /// Grows with every change of what the bytes mean.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 const HEADER: usize = 12;
 const FRAME: usize = 8;
 const CHECKPOINT: u8 = 1;

@@ -8,6 +8,7 @@ mod codec;
 mod disk;
 mod failpoint;
 mod format;
+mod journal;
 mod record;
 mod segment;
 mod state;
@@ -17,8 +18,9 @@ mod writer;
 mod tests;
 
 pub use failpoint::failpoint;
+pub use journal::Waiting;
 pub use record::{Entry, NotDurable, Record};
-pub use state::{Position, State, UpstreamState};
+pub use state::{Position, Run, State, UpstreamState};
 
 use self::{
     disk::{Disk, Folder},
@@ -190,11 +192,13 @@ impl Log {
         self.inbox.try_send(Message::Append(pending)).is_ok()
     }
 
-    /// An upstream after everything durable; `None`: nothing was ever said of it. Let go of it soon: while it is
-    /// held, the next record of this upstream costs a copy.
-    #[must_use]
-    pub fn upstream(&self, name: &str) -> Option<Arc<UpstreamState>> {
-        self.state().upstreams.get(name).cloned()
+    /// What is so of an upstream after everything durable; of one of which nothing was ever said, what is so of any.
+    /// Nothing becomes durable while `look` looks: it must be brief, and must not ask the log anything.
+    pub fn upstream<T>(&self, name: &str, look: impl FnOnce(&UpstreamState) -> T) -> T {
+        match self.state().upstreams.get(name) {
+            Some(known) => look(known),
+            None => look(&UpstreamState::default()),
+        }
     }
 
     /// The names of all upstreams of which something was ever said, sorted.

@@ -1,11 +1,13 @@
 //! What the records say, folded. The same records give the same state, live and when they are read again.
 
-use super::record::{Entry, Record};
+use super::{
+    journal::Waiting,
+    record::{Entry, Record},
+};
 use o1_proto::model::{Event, EventKind, FailoverStats, Store};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// A place among the events: epoch, then `seq`.
@@ -25,7 +27,7 @@ pub(super) struct Batch {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
     /// By name.
-    pub upstreams: BTreeMap<String, Arc<UpstreamState>>,
+    pub upstreams: BTreeMap<String, UpstreamState>,
     /// The present life of the node.
     pub(super) epoch: u64,
     /// What the next event of this epoch gets.
@@ -53,14 +55,37 @@ pub struct UpstreamState {
     pub active: Store,
     /// When that was committed; `None`: it never was another one.
     pub since: Option<SystemTime>,
-    /// Writes that the primary does not have yet, by `seq`.
-    pub journal: BTreeMap<u64, Entry>,
+    /// Writes that the primary does not have yet.
+    pub journal: Waiting,
     /// Writes that it refused for good, and why.
     pub dead: BTreeMap<u64, (Entry, String)>,
     /// For the next entry; larger than that of every entry that ever was.
     pub next_seq: u64,
+    /// Writes of this failover, or else of the last one, that the primary has.
+    pub synced: u64,
+    /// The sync-back that no event has accounted for yet. It survives the process, and what it did with it.
+    pub run: Option<Run>,
     /// Told from the upstream's events alone.
     pub stats: FailoverStats,
+}
+
+/// A sync-back under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// When it began.
+    pub began: SystemTime,
+    /// How long the process had been running then.
+    pub uptime: Duration,
+    /// When the primary was last known to have an entry.
+    pub last: SystemTime,
+    /// Entries that the primary has by it.
+    pub entries: u64,
+}
+
+impl Run {
+    const fn begin(began: SystemTime, uptime: Duration) -> Self {
+        Self { began, uptime, last: began, entries: 0 }
+    }
 }
 
 impl State {
@@ -85,6 +110,9 @@ impl State {
                 let state = self.upstream(upstream);
                 if state.active != store {
                     state.since = Some(at);
+                    if store == Store::Backup {
+                        state.synced = 0;
+                    }
                 }
                 (state.active, state.term, state.local) = (store, term, local);
             }
@@ -93,26 +121,39 @@ impl State {
                 state.journal.insert(seq, entry);
                 state.next_seq = state.next_seq.max(seq.saturating_add(1));
             }
-            Record::Withdrawn { upstream, seq } | Record::Checkpoint { upstream, seq } => {
-                self.upstream(upstream).journal.remove(&seq);
+            Record::Withdrawn { upstream, seq } => {
+                self.upstream(upstream).journal.remove(seq);
+            }
+            Record::Checkpoint { upstream, seq } => {
+                let state = self.upstream(upstream);
+                if state.journal.remove(seq).is_some() {
+                    let run = state.run.get_or_insert_with(|| Run::begin(at, Duration::ZERO));
+                    (run.last, run.entries, state.synced) = (at, run.entries + 1, state.synced + 1);
+                }
             }
             Record::Dead { upstream, seq, why } => {
                 let state = self.upstream(upstream);
-                if let Some(entry) = state.journal.remove(&seq) {
+                if let Some(entry) = state.journal.remove(seq) {
                     state.dead.insert(seq, (entry, why));
                 }
             }
-            Record::Event(event) => self.event(event, keep),
+            Record::Event(event) => self.event(at, event, keep),
         }
     }
 
     fn upstream(&mut self, name: String) -> &mut UpstreamState {
-        Arc::make_mut(self.upstreams.entry(name).or_default())
+        self.upstreams.entry(name).or_default()
     }
 
-    fn event(&mut self, event: Event, keep: usize) {
+    fn event(&mut self, at: SystemTime, event: Event, keep: usize) {
         if !event.upstream.is_empty() {
-            self.upstream(event.upstream.clone()).stats.fold(&event);
+            let state = self.upstream(event.upstream.clone());
+            state.stats.fold(&event);
+            match event.kind {
+                EventKind::SyncBackStarted => state.run = Some(Run::begin(at, event.uptime)),
+                EventKind::SyncBackCompleted | EventKind::SyncBackFailed => state.run = None,
+                _ => {}
+            }
         }
         self.next_event = event.seq + 1;
         self.events.push_back((self.epoch, event));

@@ -26,7 +26,7 @@ async fn a_full_disk_keeps_nothing_loses_nothing_and_ends() {
     assert_eq!(positions(&log), [(1, 1), (1, 2)], "the number of what was refused is given again");
     log.close().await;
     let state = &said(&sim).upstreams["a"];
-    assert_eq!(state.journal.keys().copied().collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(state.journal.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(state.stats.entries_in_failover, 2);
     assert_eq!(sim.names().len(), 1, "what failed is removed: {:?}", sim.names());
 }
@@ -64,7 +64,7 @@ async fn a_folder_that_cannot_be_synced_is_a_failure_until_it_can() {
     until_sound(&log, true).await;
     log.append(vec![entry("a", 999, 0)]).await.unwrap();
     log.close().await;
-    assert_eq!(said(&sim).upstreams["a"].journal.keys().copied().collect::<Vec<_>>(), [999]);
+    assert_eq!(said(&sim).upstreams["a"].journal.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [999]);
     assert_eq!(sim.names().len(), 1);
 }
 
@@ -131,7 +131,7 @@ async fn a_torn_tail_is_cut_and_nothing_before_it_and_the_file_stays_beside() {
 
     let log = super::open_dir(dir.path(), 2, settings());
     assert_eq!(log.torn(), torn.len() as u64 - whole);
-    assert_eq!(upstream(&log, "a").journal.keys().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(upstream(&log, "a").journal.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [1]);
     assert_eq!(std::fs::read(dir.path().join("wal-1.torn")).unwrap(), torn);
     log.close().await;
     let log = super::open_dir(dir.path(), 3, settings());
@@ -148,9 +148,9 @@ async fn a_torn_tail_is_cut_and_nothing_before_it_and_the_file_stays_beside() {
 fn a_log_that_cannot_be_used_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wal-7.log");
-    std::fs::write(&path, b"only1wal\x01\0\0\0rubbish").unwrap();
+    std::fs::write(&path, b"only1wal\x02\0\0\0rubbish").unwrap();
     let error = Log::open(dir.path(), 1).unwrap_err().to_string();
     assert!(error.contains("wal-7.log: its checkpoint does not match its checksum"), "{error}");
     assert!(error.contains("move it away"), "{error}");
-    assert_eq!(std::fs::read(&path).unwrap(), b"only1wal\x01\0\0\0rubbish");
+    assert_eq!(std::fs::read(&path).unwrap(), b"only1wal\x02\0\0\0rubbish");
 }

@@ -1,7 +1,7 @@
 use super::{active, checkpoint, dead, entry, event, folded, noon, numbered, target};
 use crate::failover::log::{Record, State, state::Batch};
 use o1_proto::model::{Event, EventKind, Store};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 fn fold(records: Vec<Record>) -> State {
     folded(&numbered(&[records]))
@@ -31,7 +31,7 @@ fn an_entry_waits_until_it_is_there_or_withdrawn_or_dead() {
     let ends = [checkpoint("a", 4), gone, dead("a", 3), dead("a", 3), dead("a", 99), checkpoint("b", 1)];
     let state = fold(entries.chain(ends).collect());
     let a = &state.upstreams["a"];
-    assert_eq!(a.journal.keys().copied().collect::<Vec<_>>(), [1, 5], "a checkpoint is of one entry");
+    assert_eq!(a.journal.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [1, 5], "a checkpoint is of one entry");
     assert_eq!(
         a.dead.iter().map(|(seq, (_, why))| (*seq, why.as_str())).collect::<Vec<_>>(),
         [(3, "no such file")]
@@ -110,9 +110,31 @@ fn nothing_is_delivered_before_it_happened() {
 }
 
 #[test]
-fn what_somebody_holds_does_not_change_under_them() {
-    let mut state = fold(vec![entry("a", 1, 0)]);
-    let held: Arc<_> = state.upstreams["a"].clone();
-    state.apply(Batch { at: noon(), delivered: None, records: vec![checkpoint("a", 1)] }, 9);
-    assert_eq!((held.journal.len(), state.upstreams["a"].journal.len()), (1, 0));
+fn a_sync_back_is_counted_until_an_event_accounts_for_it() {
+    let later = |secs| noon() + Duration::from_secs(secs);
+    let started = |uptime| {
+        let event = Event {
+            kind: EventKind::SyncBackStarted,
+            upstream: "a".into(),
+            uptime: Duration::from_secs(uptime),
+            ..Event::default()
+        };
+        Record::Event(event)
+    };
+    let mut state = fold((1..=9).map(|seq| entry("a", seq, 0)).chain([active("a", 1, Store::Backup)]).collect());
+    let mut say = |at, record| {
+        state.apply(Batch { at: later(at), delivered: None, records: vec![record] }, 9);
+        let a = &state.upstreams["a"];
+        (a.run.as_ref().map(|run| (run.began, run.uptime.as_secs(), run.last, run.entries)), a.synced)
+    };
+    assert_eq!(say(1, started(40)), (Some((later(1), 40, later(1), 0)), 0));
+    assert_eq!(say(2, checkpoint("a", 1)), (Some((later(1), 40, later(2), 1)), 1));
+    assert_eq!(say(3, dead("a", 2)), (Some((later(1), 40, later(2), 1)), 1), "the primary does not have it");
+    assert_eq!(say(4, checkpoint("a", 1)), (Some((later(1), 40, later(2), 1)), 1), "once");
+    assert_eq!(say(5, event("a", EventKind::SyncBackFailed, 1)), (None, 1));
+    assert_eq!(say(6, started(45)), (Some((later(6), 45, later(6), 0)), 1));
+    assert_eq!(say(7, checkpoint("a", 3)), (Some((later(6), 45, later(7), 1)), 2));
+    assert_eq!(say(8, event("a", EventKind::SyncBackCompleted, 1)), (None, 2));
+    assert_eq!(say(9, active("a", 2, Store::Primary)), (None, 2), "the last failover is still told of");
+    assert_eq!(say(10, active("a", 3, Store::Backup)), (None, 0));
 }

@@ -19,7 +19,6 @@ use proptest::prelude::*;
 use sim::Sim;
 use std::{
     path::Path,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -196,6 +195,6 @@ fn folded(batches: &[Batch]) -> State {
     state
 }
 
-fn upstream(log: &Log, name: &str) -> Arc<UpstreamState> {
-    log.upstream(name).unwrap()
+fn upstream(log: &Log, name: &str) -> UpstreamState {
+    log.upstream(name, Clone::clone)
 }
