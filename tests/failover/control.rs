@@ -1,10 +1,7 @@
 //! The control plane dies before, while and after calls turn over.
 
-use crate::{
-    figures::Figures,
-    report,
-    site::{Load, POLICY, Site},
-};
+use crate::{figures::Figures, load::Load, report};
+use o1_tests::site::{POLICY, Site};
 use std::time::Duration;
 
 /// Longer than `autonomy_after`.

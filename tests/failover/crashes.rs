@@ -1,10 +1,7 @@
 //! The node dies: at each step between the stores, and at any moment under load.
 
-use crate::{
-    figures::Figures,
-    report,
-    site::{Load, PATIENCE, POLICY, Site},
-};
+use crate::{figures::Figures, load::Load, report};
+use o1_tests::site::{PATIENCE, POLICY, Site};
 use std::time::Duration;
 use tokio::time::Instant;
 

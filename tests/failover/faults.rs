@@ -1,10 +1,7 @@
 //! The primary, or the backup, fails in every way that servers do.
 
-use crate::{
-    figures::Figures,
-    report,
-    site::{Load, POLICY, Site},
-};
+use crate::{figures::Figures, load::Load, report};
+use o1_tests::site::{POLICY, Site};
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -1,6 +1,7 @@
 //! What was seen of one fault: what clients lost, how long it took, and what was kept.
 
-use crate::site::{Read, Site, Told};
+use crate::load::{Read, Told};
+use o1_tests::site::Site;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Three nodes and one control plane: who sees what decides.
 
-use crate::site::{POLICY, Store, config, failover, node};
 use o1_tests::{
     planes::{ControlPlane, DataPlane, Options},
+    site::{POLICY, Store, config, failover, node},
     wait::until,
 };
 use serde_json::Value;

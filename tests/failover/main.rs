@@ -14,8 +14,8 @@ mod figures;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod report;
 #[cfg(test)]
 mod seen;
-#[cfg(test)]
-mod site;

@@ -1,7 +1,10 @@
 //! What clients and operators see: metadata, notices, lists, a resource, statistics, and one session through it all.
 
-use crate::site::{Load, PATIENCE, POLICY, Site};
-use o1_tests::mcp::{Legacy, Modern};
+use crate::load::Load;
+use o1_tests::{
+    mcp::{Legacy, Modern},
+    site::{PATIENCE, POLICY, Site},
+};
 use serde_json::Value;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What the tests of the whole are made of: the real binaries as child processes ([`process`], [`planes`]), a
 //! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), a TCP balancer
 //! ([`balancer`]), the official peers
-//! ([`peers`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
+//! ([`peers`]), a pair of stores of which one is the other's backup ([`site`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
 //!
 //! This crate must never use code of the product: a fault there would hide itself.
 
@@ -14,6 +14,7 @@ pub mod peers;
 pub mod planes;
 pub mod ports;
 pub mod process;
+pub mod site;
 pub mod tls;
 pub mod wait;
 

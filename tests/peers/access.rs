@@ -24,7 +24,7 @@ async fn an_official_client_shows_its_token_and_one_without_sees_the_challenge()
     .await;
     for route in ["/u/only/mcp", "/mcp"] {
         for (mode, version) in [("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28")] {
-            let list = Step { method: "tools/list", params: json!({}), expect: "tools" };
+            let list = Step { method: "tools/list", params: json!({}), expect: "tools", until: false };
             let (spoken, results) = clients::python_bearing(&token, &gateway.url(route), mode, &[list]).await;
             assert_eq!(spoken, version, "{route}");
             assert!(!results[0]["result"]["tools"].as_array().unwrap().is_empty(), "{route}: {results:?}");

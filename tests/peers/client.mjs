@@ -28,6 +28,10 @@ if (order.answers) {
   });
   client.setRequestHandler('roots/list', async () => ({ roots: [{ uri: 'file:///o1/root' }] }));
 }
+const heard = [];
+client.setNotificationHandler('notifications/message', ({ params }) => {
+  heard.push(params);
+});
 const limit = setTimeout(() => {
   console.error('out of time');
   process.exit(1);
@@ -44,15 +48,27 @@ const steps = {
   'prompts/list': (params) => client.listPrompts(params),
   'prompts/get': (params) => client.getPrompt(params),
 };
-const results = [];
-for (const { method, params } of order.steps) {
+steps.heard = async () => ({ heard });
+const take = async ({ method, params }) => {
   try {
-    results.push({ result: await steps[method](params ?? {}) });
+    return { result: await steps[method](params ?? {}) };
   } catch (error) {
-    results.push({ error: String(error) });
+    return { error: String(error) };
   }
+};
+const results = [];
+for (const step of order.steps) {
+  const end = Date.now() + 60_000;
+  let failed = 0;
+  let taken = await take(step);
+  while (step.until && !JSON.stringify(taken.result ?? null).includes(step.until) && Date.now() < end) {
+    failed += 'error' in taken ? 1 : 0;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    taken = await take(step);
+  }
+  results.push({ ...taken, failed });
 }
 const protocolVersion = client.getNegotiatedProtocolVersion?.() ?? null;
 clearTimeout(limit);
 await client.close();
-console.log(JSON.stringify({ protocolVersion, results }));
+console.log(JSON.stringify({ protocolVersion, results, heard }));

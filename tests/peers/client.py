@@ -1,14 +1,17 @@
 """Drives an MCP server with the official Python client.
 
 Reads {"url", "mode", "steps": [{"method", "params"}]} on stdin, and perhaps {"token"}, which is sent as a bearer
-token; writes {"protocolVersion", "results": [...]} on stdout, one result for each step: {"result": as on the wire} or
-{"error": text}. Modes: auto, legacy, a version.
+token; writes {"protocolVersion", "results": [...], "heard": [...]} on stdout, one result for each step: {"result": as
+on the wire} or {"error": text}, and the log messages that came. Modes: auto, legacy, a version.
 With "answers": true it declares and answers elicitation, sampling and roots.
+A step with "until" is taken again until its result has that text, and says how often it failed. The step "heard"
+waits for log messages with it.
 """
 
 import asyncio
 import json
 import sys
+import time
 
 import mcp_types as t
 from mcp import Client
@@ -30,6 +33,34 @@ async def roots(_context):
 
 
 ANSWERS = {"elicitation_callback": elicited, "sampling_callback": sampled, "list_roots_callback": roots}
+
+
+HEARD = []
+
+
+async def logged(params):
+    HEARD.append(params.model_dump(by_alias=True, exclude_none=True, mode="json"))
+
+
+async def taken(client: Client, order: dict) -> dict:
+    if order["method"] == "heard":
+        return {"result": {"heard": HEARD}}
+    try:
+        result = await step(client, order["method"], order.get("params", {}))
+        return {"result": result.model_dump(by_alias=True, exclude_none=True, mode="json")}
+    except Exception as error:  # the test judges it, whatever it is
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+async def taken_until(client: Client, order: dict) -> dict:
+    end, failed = time.monotonic() + 60, 0
+    while True:
+        result = await taken(client, order)
+        text = json.dumps(result.get("result"), separators=(",", ":"))
+        if order["until"] in text or time.monotonic() > end:
+            return {**result, "failed": failed}
+        failed += "error" in result
+        await asyncio.sleep(0.05)
 
 
 async def step(client: Client, method: str, params: dict):
@@ -64,14 +95,11 @@ async def main() -> dict:
     results = []
     async with asyncio.timeout(order.get("seconds", 60)):
         answers = ANSWERS if order.get("answers") else {}
-        async with Client(server(order), mode=order["mode"], **answers) as client:
+        async with Client(server(order), mode=order["mode"], logging_callback=logged, **answers) as client:
             for each in order["steps"]:
-                try:
-                    result = await step(client, each["method"], each.get("params", {}))
-                    results.append({"result": result.model_dump(by_alias=True, exclude_none=True, mode="json")})
-                except Exception as error:  # the test judges it, whatever it is
-                    results.append({"error": f"{type(error).__name__}: {error}"})
-            return {"protocolVersion": client.protocol_version, "results": results}
+                take = taken_until if each.get("until") else taken
+                results.append(await take(client, each))
+            return {"protocolVersion": client.protocol_version, "results": results, "heard": HEARD}
 
 
 print(json.dumps(asyncio.run(main())))

@@ -2,13 +2,16 @@
 
 use o1_tests::{binaries::target_dir, peers, wait::in_time};
 use rmcp::{
-    RoleClient, ServiceExt as _,
+    ClientHandler, RoleClient, ServiceExt as _,
     model::{CallToolRequestParams, GetPromptRequestParams, ReadResourceRequestParams},
-    service::RunningService,
+    service::{NotificationContext, RunningService},
     transport::StreamableHttpClientTransport,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A busy machine starts an interpreter, imports an SDK and takes every step in this time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,6 +21,8 @@ pub struct Step {
     pub method: &'static str,
     pub params: Value,
     pub expect: &'static str,
+    /// It is taken again until the text is there.
+    pub until: bool,
 }
 
 /// The negotiated revision, and for each step `{"result": …}` or `{"error": …}`.
@@ -25,8 +30,13 @@ type Results = (String, Vec<Value>);
 
 /// `mode` with a `+` at its end: the client answers what it is asked.
 fn order(url: &str, mode: &str, steps: &[Step]) -> String {
-    let steps: Vec<_> =
-        steps.iter().map(|step| json!({"method": step.method, "params": step.params})).collect();
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            let until = step.until.then_some(step.expect);
+            json!({"method": step.method, "params": step.params, "until": until})
+        })
+        .collect();
     let answers = mode.ends_with('+');
     let mode = mode.trim_end_matches('+');
     json!({"url": url, "mode": mode, "steps": steps, "seconds": PATIENCE.as_secs(), "answers": answers})
@@ -85,19 +95,48 @@ pub async fn inspector(url: &str, arguments: &[&str]) -> String {
 /// rmcp.
 pub async fn rust(url: &str, steps: &[Step]) -> Results {
     let transport = StreamableHttpClientTransport::from_uri(url.to_owned());
-    let client = in_time("rmcp to connect", PATIENCE, ().serve(transport)).await.unwrap();
+    let client = in_time("rmcp to connect", PATIENCE, Heard::default().serve(transport)).await.unwrap();
     let version = client.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default();
     let mut results = Vec::new();
     for step in steps {
-        let result = in_time(step.method, PATIENCE, take(&client, step)).await;
+        let taken = async {
+            loop {
+                let result = take(&client, step).await;
+                if !step.until || result.as_ref().is_ok_and(|result| result.to_string().contains(step.expect))
+                {
+                    return result;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let result = in_time(step.method, PATIENCE, taken).await;
         results.push(result.map_or_else(|error| json!({"error": error}), |result| json!({"result": result})));
     }
     client.cancel().await.unwrap();
     (version, results)
 }
 
-async fn take(client: &RunningService<RoleClient, ()>, step: &Step) -> Result<Value, String> {
+/// What came as log messages.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Value>>>);
+
+// Clients of today listen so, whatever becomes of it.
+#[expect(deprecated, reason = "the SDK deprecates what the revisions with sessions have")]
+impl ClientHandler for Heard {
+    async fn on_logging_message(
+        &self,
+        message: rmcp::model::LoggingMessageNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
+        self.0.lock().unwrap().push(json!(message));
+    }
+}
+
+async fn take(client: &RunningService<RoleClient, Heard>, step: &Step) -> Result<Value, String> {
     let params = &step.params;
+    if step.method == "heard" {
+        return Ok(json!({"heard": *client.service().0.lock().unwrap()}));
+    }
     let name = params["name"].as_str().unwrap_or_default().to_owned();
     let arguments = params["arguments"].as_object().cloned().unwrap_or_default();
     let result = match step.method {

@@ -8,6 +8,8 @@ mod cache;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod questions;
 #[cfg(test)]
 mod sse;
@@ -84,8 +86,12 @@ mod tests {
 
     /// What every client does, and a text that must be in the result. `who` tells the traces of two clients apart.
     fn table(files: &Path, who: &str) -> Vec<Step> {
-        let step =
-            |method: &'static str, params: Value, expect: &'static str| Step { method, params, expect };
+        let step = |method: &'static str, params: Value, expect: &'static str| Step {
+            method,
+            params,
+            expect,
+            until: false,
+        };
         let call = |tool: &str, arguments: Value, expect| {
             step("tools/call", json!({"name": tool, "arguments": arguments}), expect)
         };
@@ -219,7 +225,7 @@ mod tests {
                 .map(|step| {
                     let mut params = step.params.clone();
                     params["name"] = json!(params["name"].as_str().unwrap().trim_start_matches(&prefix));
-                    Step { method: step.method, params, expect: step.expect }
+                    Step { method: step.method, params, expect: step.expect, until: false }
                 })
                 .collect();
             assert!(!steps.is_empty(), "{upstream}");

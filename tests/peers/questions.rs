@@ -34,6 +34,7 @@ fn questions(prefix: &str) -> Vec<Step> {
         method: "tools/call",
         params: json!({"name": format!("{prefix}{tool}"), "arguments": arguments}),
         expect,
+        until: false,
     };
     vec![
         call("test_elicitation", json!({"message": "Who are you?"}), "the username of Ada"),

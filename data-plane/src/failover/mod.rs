@@ -280,9 +280,7 @@ impl Shared {
     /// Whether something has to be kept of this upstream: it has a backup, or had one and is not done with it.
     fn is_kept(&self, upstream: &Upstream) -> bool {
         let unsettled = || {
-            self.log.upstream(&upstream.name, |kept| {
-                kept.active == Store::Backup || !kept.journal.is_empty()
-            })
+            self.log.upstream(&upstream.name, |kept| kept.active == Store::Backup || !kept.journal.is_empty())
         };
         upstream.backup.is_some() || unsettled()
     }

@@ -71,9 +71,8 @@ impl Keeper {
         let machine = shared.machine(name);
         // The moment from which the account counts, so that a failover never turns out shorter than it was said to be.
         // Wall time: a step back makes the failover look shorter, never longer.
-        let (since, decision) = shared
-            .log
-            .upstream(name, |kept| (kept.stats.current_failover_since, kept.decision_id.clone()));
+        let (since, decision) =
+            shared.log.upstream(name, |kept| (kept.stats.current_failover_since, kept.decision_id.clone()));
         let age = since.and_then(|since| since.elapsed().ok()).unwrap_or_default();
         let on_backup = (machine.active == Store::Backup)
             .then(|| Instant::now().checked_sub(age).unwrap_or_else(Instant::now));

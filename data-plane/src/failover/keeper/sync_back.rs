@@ -177,8 +177,7 @@ impl Keeper {
     async fn stuck(&mut self, why: &str) -> Stepped {
         tracing::warn!(upstream = self.name, why, "the sync-back waits");
         if self.end_run(why).await {
-            self.again =
-                Some(Instant::now() + backoff::full_jitter(RETRY_BASE, RETRY_MAX, self.failures));
+            self.again = Some(Instant::now() + backoff::full_jitter(RETRY_BASE, RETRY_MAX, self.failures));
             self.failures = self.failures.saturating_add(1);
             self.word.message = format!("the sync-back waits: {why}");
         }

@@ -109,7 +109,11 @@ mod tests {
             ("k", "write", "bob", "{}"),
             ("k", "write", "ann", "{ }"),
         ] {
-            assert_eq!(waiting.find(key, tool, principal, params.as_bytes()), None, "{key} {tool} {principal}");
+            assert_eq!(
+                waiting.find(key, tool, principal, params.as_bytes()),
+                None,
+                "{key} {tool} {principal}"
+            );
         }
     }
 

@@ -31,7 +31,11 @@ fn an_entry_waits_until_it_is_there_or_withdrawn_or_dead() {
     let ends = [checkpoint("a", 4), gone, dead("a", 3), dead("a", 3), dead("a", 99), checkpoint("b", 1)];
     let state = fold(entries.chain(ends).collect());
     let a = &state.upstreams["a"];
-    assert_eq!(a.journal.iter().map(|(seq, _)| seq).collect::<Vec<_>>(), [1, 5], "a checkpoint is of one entry");
+    assert_eq!(
+        a.journal.iter().map(|(seq, _)| seq).collect::<Vec<_>>(),
+        [1, 5],
+        "a checkpoint is of one entry"
+    );
     assert_eq!(
         a.dead.iter().map(|(seq, (_, why))| (*seq, why.as_str())).collect::<Vec<_>>(),
         [(3, "no such file")]
@@ -121,7 +125,8 @@ fn a_sync_back_is_counted_until_an_event_accounts_for_it() {
         };
         Record::Event(event)
     };
-    let mut state = fold((1..=9).map(|seq| entry("a", seq, 0)).chain([active("a", 1, Store::Backup)]).collect());
+    let mut state =
+        fold((1..=9).map(|seq| entry("a", seq, 0)).chain([active("a", 1, Store::Backup)]).collect());
     let mut say = |at, record| {
         state.apply(Batch { at: later(at), delivered: None, records: vec![record] }, 9);
         let a = &state.upstreams["a"];

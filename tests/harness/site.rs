@@ -1,9 +1,8 @@
-//! Two stores as processes, a gateway in front of them, and clients that write and read all the time and remember what
-//! they were told.
+//! Two stores as processes, of which one is the other's backup, and a gateway in front of them.
 
-use o1_tests::{
+use crate::{
     binaries::binary,
-    mcp::Modern,
+    http::{Http, Reply},
     planes::{ControlPlane, DataPlane, Gateway, Options},
     ports,
     process::Process,
@@ -14,16 +13,10 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::{Path, PathBuf},
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// Longer than anything takes that should happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +38,7 @@ impl Store {
         this
     }
 
-    fn run(address: SocketAddr, file: &std::path::Path, name: &str) -> Process {
+    fn run(address: SocketAddr, file: &Path, name: &str) -> Process {
         Process::start(name, &binary("o1-test-store"), |command| {
             command.arg(address.to_string()).arg(file).arg(name);
         })
@@ -176,10 +169,10 @@ pub async fn failover(control: &ControlPlane) -> Option<Value> {
 
 /// What a node says of `x` on its admin port; null: nothing.
 pub async fn node(data: &DataPlane) -> Value {
-    let http = o1_tests::http::Http::new(data.admin);
+    let http = Http::new(data.admin);
     match http.try_send("GET", "/status", &[], "").await {
         Ok(reply) => {
-            let reply = o1_tests::http::Reply::read(reply).await;
+            let reply = Reply::read(reply).await;
             let status: Value = serde_json::from_str(&reply.text()).unwrap_or_default();
             let upstreams = status["upstreams"].as_array().cloned().unwrap_or_default();
             upstreams
@@ -188,93 +181,5 @@ pub async fn node(data: &DataPlane) -> Value {
                 .map_or(Value::Null, |one| one["failover"].clone())
         }
         Err(_) => Value::Null,
-    }
-}
-
-/// When a read began, how long it took, and who answered.
-pub type Read = (Instant, Duration, Result<String, String>);
-
-/// What clients were told.
-#[derive(Default)]
-pub struct Told {
-    /// Ids of writes that were acknowledged.
-    pub acked: Mutex<Vec<String>>,
-    /// Every one.
-    pub reads: Mutex<Vec<Read>>,
-    over: AtomicBool,
-}
-
-/// Clients at work.
-pub struct Load {
-    pub told: Arc<Told>,
-    tasks: JoinSet<()>,
-}
-
-impl Load {
-    /// `writers` write and `readers` read, until [`Load::stop`].
-    pub fn start(address: SocketAddr, writers: usize, readers: usize) -> Self {
-        let (told, mut tasks) = (Arc::<Told>::default(), JoinSet::new());
-        for writer in 0..writers {
-            tasks.spawn(write(address, writer, told.clone()));
-        }
-        for _ in 0..readers {
-            tasks.spawn(read(address, told.clone()));
-        }
-        Self { told, tasks }
-    }
-
-    /// Ends them all; each write that was begun gets to its end.
-    pub async fn stop(mut self) -> Arc<Told> {
-        self.told.over.store(true, Ordering::Relaxed);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        o1_tests::wait::in_time("clients end", PATIENCE, ended).await;
-        self.told
-    }
-}
-
-async fn write(address: SocketAddr, writer: usize, told: Arc<Told>) {
-    let client = Modern::new(address, "/u/x/mcp");
-    for number in 0.. {
-        let id = format!("w{writer}-{number}");
-        let params = format!(
-            r#"{{"name":"put","arguments":{{"id":"{id}"}},"_meta":{{"dev.only1/idempotencyKey":"{id}"}}}}"#
-        );
-        while !wrote(&client, &params).await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if told.over.load(Ordering::Relaxed) {
-                return; // It was never acknowledged: nobody was promised anything.
-            }
-        }
-        told.acked.lock().expect("no holder panics").push(id);
-        if told.over.load(Ordering::Relaxed) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn wrote(client: &Modern, params: &str) -> bool {
-    match client.try_request("tools/call", params).await {
-        Ok(reply) => {
-            let result = reply.result_or_null();
-            result["content"].is_array() && result["isError"] != true
-        }
-        Err(_) => false,
-    }
-}
-
-async fn read(address: SocketAddr, told: Arc<Told>) {
-    let client = Modern::new(address, "/u/x/mcp");
-    while !told.over.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        let who = match client.try_request("tools/call", r#"{"name":"who","arguments":{}}"#).await {
-            Ok(reply) => {
-                let result = reply.result_or_null();
-                result["content"][0]["text"].as_str().map(str::to_owned).ok_or_else(|| reply.text())
-            }
-            Err(error) => Err(error),
-        };
-        told.reads.lock().expect("no holder panics").push((began, began.elapsed(), who));
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
