@@ -1,7 +1,12 @@
 //! The node dies: at each step between the stores, and at any moment under load.
 
-use crate::{figures::Figures, load::Load, report};
-use o1_tests::site::{PATIENCE, POLICY, Site};
+use crate::{
+    account::{self, Growing},
+    figures::Figures,
+    load::Load,
+    report,
+};
+use o1_tests::site::{PATIENCE, POLICY, Site, failover};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -80,7 +85,7 @@ async fn two_hundred_deaths_under_load_lose_nothing() {
         POLICY.replace("fast_path: reads", "fast_path: full").replace("min_hold: 2s", "min_hold: 0s");
     let mut site = Site::start(&policy).await;
     let load = Load::start(site.gateway.address(), 2, 1);
-    let mut up = true;
+    let (mut up, mut growing) = (true, Growing::default());
     for round in 0..200 {
         if round % 10 == 5 {
             up = !up;
@@ -89,12 +94,23 @@ async fn two_hundred_deaths_under_load_lose_nothing() {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(100..700))).await;
         site.gateway.data.process.kill();
         site.gateway.data.restart().await;
+        growing.see("node", &site.node().await);
+        account::settled_at_home(&site).await;
+        if round % 10 == 0 {
+            growing.see("control plane", &failover(&site.gateway.control).await.unwrap_or_default());
+        }
+        if round % 40 == 20 {
+            site.gateway.control.restart().await;
+        }
     }
     site.primary.behave("");
     // No life was long enough for the whole sync-back: thousands of writes wait by now, and no more are added.
     let told = load.stop().await;
     site.until_on("primary").await;
     let node = site.until("nothing waits", |failover| failover["journal_pending"] == 0).await;
+    growing.see("node", &node);
+    account::told(&site, &node).await;
+    growing.see("control plane", &failover(&site.gateway.control).await.unwrap_or_default());
     let figures = Figures::of("node killed 200 times", &site, &told, &node);
     report::add(&figures);
     figures.keeps();

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,10 @@ pub type Read = (Instant, Duration, Result<String, String>);
 pub struct Told {
     /// Ids of writes that were acknowledged.
     pub acked: Mutex<Vec<String>>,
+    /// Of these, how many as kept for the primary.
+    pub journaled: AtomicU64,
+    /// How often a write was not answered, or refused. It may be kept all the same.
+    pub unsure: AtomicU64,
     /// Every one.
     pub reads: Mutex<Vec<Read>>,
     over: AtomicBool,
@@ -59,12 +63,17 @@ async fn write(address: SocketAddr, writer: usize, told: Arc<Told>) {
         let params = format!(
             r#"{{"name":"put","arguments":{{"id":"{id}"}},"_meta":{{"dev.only1/idempotencyKey":"{id}"}}}}"#
         );
-        while !wrote(&client, &params).await {
+        let journaled = loop {
+            if let Some(journaled) = wrote(&client, &params).await {
+                break journaled;
+            }
+            told.unsure.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
             if told.over.load(Ordering::Relaxed) {
                 return; // It was never acknowledged: nobody was promised anything.
             }
-        }
+        };
+        told.journaled.fetch_add(u64::from(journaled), Ordering::Relaxed);
         told.acked.lock().expect("no holder panics").push(id);
         if told.over.load(Ordering::Relaxed) {
             return;
@@ -73,14 +82,11 @@ async fn write(address: SocketAddr, writer: usize, told: Arc<Told>) {
     }
 }
 
-async fn wrote(client: &Modern, params: &str) -> bool {
-    match client.try_request("tools/call", params).await {
-        Ok(reply) => {
-            let result = reply.result_or_null();
-            result["content"].is_array() && result["isError"] != true
-        }
-        Err(_) => false,
-    }
+/// Whether it was kept for the primary; `None`: it was not acknowledged.
+async fn wrote(client: &Modern, params: &str) -> Option<bool> {
+    let result = client.try_request("tools/call", params).await.ok()?.result_or_null();
+    let acknowledged = result["content"].is_array() && result["isError"] != true;
+    acknowledged.then(|| result["_meta"]["dev.only1/failover"]["journaled"] == true)
 }
 
 async fn read(address: SocketAddr, told: Arc<Told>) {

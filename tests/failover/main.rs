@@ -1,8 +1,9 @@
 //! Failover with real processes: what is acknowledged is kept, whatever dies when.
 //!
-//! `O1_REPORT=1` writes what was seen into `docs/failover.md` (`./tests/run failover` does). `O1_LONG=1` makes flapping
-//! last for minutes.
+//! `O1_REPORT=1` writes what was seen into `docs/failover.md` (`./tests/run failover` does).
 
+#[cfg(test)]
+mod account;
 #[cfg(test)]
 mod control;
 #[cfg(test)]

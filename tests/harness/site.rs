@@ -6,7 +6,7 @@ use crate::{
     planes::{ControlPlane, DataPlane, Gateway, Options},
     ports,
     process::Process,
-    wait::{until, until_true},
+    wait::{in_time, until, until_true},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -135,6 +135,16 @@ impl Site {
     pub async fn until(&self, what: &str, question: impl Fn(&Value) -> bool) -> Value {
         let (question, data) = (&question, &self.gateway.data);
         until(what, PATIENCE, || async move { Some(node(data).await).filter(question) }).await
+    }
+
+    /// Waits for a phase that lasts a moment only.
+    pub async fn at(&self, phase: &str) {
+        in_time(phase, PATIENCE, async {
+            while self.node().await["phase"] != phase {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     pub async fn until_on(&self, store: &str) -> Value {

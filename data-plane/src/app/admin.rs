@@ -231,6 +231,8 @@ struct Stats {
     backup_file_size_bytes: u64,
     entries_in_failover: u64,
     dead_letter_entries: u64,
+    provisional_failovers: u64,
+    current_failover_since: Option<u64>,
 }
 
 impl Stats {
@@ -255,6 +257,8 @@ impl Stats {
             backup_file_size_bytes: stats.backup_file_size_bytes,
             entries_in_failover: stats.entries_in_failover,
             dead_letter_entries: stats.dead_letter_entries,
+            provisional_failovers: stats.provisional_failovers,
+            current_failover_since: stats.current_failover_since.map(unix),
         }
     }
 }
