@@ -168,7 +168,10 @@ async fn a_session_that_the_server_lost_is_opened_again_and_no_call_runs_twice()
     let second = |request: &&o1_tests::backend::Received| request.body.contains(r#"{"n":2}"#);
     let sent = old.received_of("tools/call");
     let sessions: Vec<_> = sent.iter().filter(second).map(|call| call.header("mcp-session-id")).collect();
-    assert_eq!(sessions, ["backend-session-1", "backend-session-2"], "again only where it was refused");
+    // Something else of the gateway may have found out first that the session is gone.
+    let refused = sessions.iter().filter(|session| **session == "backend-session-1").count();
+    assert!(refused <= 1 && sessions.len() == refused + 1, "again only where it was refused: {sessions:?}");
+    assert_eq!(*sessions.last().unwrap(), "backend-session-2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,10 +21,10 @@ impl Visitor {
         format!("{when} by {} {} {}", self.client, self.mode, self.path)
     }
 
-    /// Whether it hears what the gateway says by itself: a session of many servers does. On the route of one the bytes
-    /// of that one pass, and a client without a session would have to ask with a call that is answered by a stream.
+    /// Whether it hears what the gateway says by itself: a session does. A client without one would have to ask with a
+    /// call that is answered by a stream.
     fn hears(&self) -> bool {
-        self.path == "/mcp" && self.mode == "legacy"
+        self.mode == "legacy"
     }
 
     fn steps(&self) -> Vec<Step> {

@@ -18,17 +18,20 @@ impl<N: Upstreams + Handle> Router<N> {
         match self.hearer(&call, upstream) {
             None => self.permitted(call, upstream).await,
             // Boxed: only some calls need it.
+            Some(hearer) if matches!(call.ask, Ask::Stream) => {
+                Box::pin(self.stream_alone(hearer, call, upstream)).await
+            }
             Some(hearer) => {
                 Box::pin(async {
                     let reply = self.permitted(call.clone(), upstream).await?;
-                    Ok(self.told_alone(hearer, &call, reply).await)
+                    Ok(hearer.told_alone(reply))
                 })
                 .await
             }
         }
     }
 
-    async fn permitted(&self, mut call: Call, upstream: &Arc<Upstream>) -> Result<Reply, Failure> {
+    pub(super) async fn permitted(&self, mut call: Call, upstream: &Arc<Upstream>) -> Result<Reply, Failure> {
         if call.principal.access.every_tool(upstream) {
             return self.next.handle(call).await;
         }

@@ -2,7 +2,7 @@
 //! on their session's stream; modern ones with the answer of a request that asked for logs, where that answer is a
 //! stream already.
 
-use super::{Router, capabilities};
+use super::Router;
 use crate::{
     call::{Ask, Body, Call, Caller, Messages, Reply, Upstreams, read_messages},
     mcp::{self, Message, era, json, method, rpc},
@@ -111,21 +111,6 @@ impl<N: Upstreams> Router<N> {
         let (stores, caller) = (self.context.stores.clone(), call.caller.clone());
         Some(Hearer { upstream: upstream.clone(), notices: stores.notices(), stores, caller, asked })
     }
-
-    /// The reply on the route of one upstream with what is heard. Bytes that pass stay what they are, and a server that
-    /// announced no logging to a session sends no logs.
-    pub(super) async fn told_alone(&self, hearer: Hearer, call: &Call, reply: Reply) -> Reply {
-        if !matches!(reply.body, Body::Messages(_)) {
-            return reply;
-        }
-        if matches!(call.caller, Caller::Legacy(_)) {
-            let handshake = self.next.handshake(call, hearer.upstream.clone()).await;
-            if !handshake.is_ok_and(|handshake| capabilities::offers(&handshake, "logging")) {
-                return reply;
-            }
-        }
-        hearer.told(reply)
-    }
 }
 
 fn log_level(message: &Message) -> Option<String> {
@@ -135,6 +120,11 @@ fn log_level(message: &Message) -> Option<String> {
 }
 
 impl Hearer {
+    /// The reply to a request on the route of one upstream with what is heard. Bytes that pass stay what they are.
+    pub(super) fn told_alone(self, reply: Reply) -> Reply {
+        if matches!(reply.body, Body::Messages(_)) { self.told(reply) } else { reply }
+    }
+
     /// The reply with what is heard, if it is a stream.
     pub(super) fn told(self, reply: Reply) -> Reply {
         if !reply.status.is_success() || !(reply.is_event_stream() || matches!(reply.body, Body::Messages(_)))
@@ -169,7 +159,7 @@ impl Hearer {
         .boxed()
     }
 
-    async fn next(&mut self) -> Message {
+    pub(super) async fn next(&mut self) -> Message {
         loop {
             let notice = next(&mut self.notices).await;
             let least = match &self.caller {
