@@ -1,7 +1,10 @@
 //! The account that node and control plane give of failovers, beside what the test saw itself.
 
 use crate::load::Told;
-use o1_tests::site::Site;
+use o1_tests::{
+    site::{PATIENCE, Site, failover},
+    until_true,
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -62,13 +65,22 @@ pub async fn settled_at_home(site: &Site) {
 }
 
 /// Waits until the control plane gives the node's account.
-pub async fn told(site: &Site, node: &Value) {
-    let own = sums(&node["stats"]).expect("the node has an account");
-    let same = |failover: &Value| {
-        let told = sums(&failover["stats"]);
-        told.is_some_and(|told| told.iter().zip(own).all(|(told, own)| (told - own).abs() < 0.001))
-    };
-    site.until_told("the account of the node", same).await;
+pub async fn told(site: &Site) {
+    until_true("the control plane to give the account of the node", PATIENCE, || async {
+        let told = failover(&site.gateway.control).await.and_then(|failover| sums(&failover["stats"]));
+        let own = sums(&site.node().await["stats"]);
+        told.zip(own)
+            .is_some_and(|(told, own)| told.iter().zip(own).all(|(told, own)| (told - own).abs() < 0.001))
+    })
+    .await;
+}
+
+/// Each sync-back that began failed, or brought its failover to its end.
+pub fn every_sync_back_ended(node: &Value) {
+    let count = |name: &str| node["stats"][name].as_u64().expect("a count");
+    let (began, failed) = (count("sync_back_operations"), count("sync_back_failures"));
+    let most = failed + count("failover_count");
+    assert!((failed..=most).contains(&began), "{began} began, {failed} failed: {node}");
 }
 
 /// When things were done and seen: the true moment is between the two of each.

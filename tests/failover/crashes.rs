@@ -32,6 +32,7 @@ async fn dies_at(point: &str) {
     // The account of the failover survives, whole: one failover, one restoration.
     assert_eq!(figures.failovers, 1, "{point}: {node}");
     assert_eq!(node["stats"]["failover_active"], false, "{point}: {node}");
+    account::every_sync_back_ended(&node);
 }
 
 /// Waits until the node is there, and starts it again should it die.
@@ -109,7 +110,8 @@ async fn two_hundred_deaths_under_load_lose_nothing() {
     site.until_on("primary").await;
     let node = site.until("nothing waits", |failover| failover["journal_pending"] == 0).await;
     growing.see("node", &node);
-    account::told(&site, &node).await;
+    account::told(&site).await;
+    account::every_sync_back_ended(&node);
     growing.see("control plane", &failover(&site.gateway.control).await.unwrap_or_default());
     let figures = Figures::of("node killed 200 times", &site, &told, &node);
     report::add(&figures);

@@ -50,7 +50,7 @@ async fn survives(
     // The fast path answers reads as soon as the breaker is open: what was in flight fails, and what opened it.
     assert!(figures.gap < failed_over + Duration::from_secs(1), "{figures:?}");
     Moments { over: [broken_at, over_at], back: [repaired_at, back_at] }.agree(&told, &node);
-    account::told(&site, &node).await;
+    account::told(&site).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,8 +131,13 @@ async fn a_primary_that_flaps_turns_calls_over_only_so_often() {
     let figures = Figures::of("flaps every 5 s", &site, &told, &node);
     report::add(&figures);
     figures.keeps();
-    let most = 1 + window.as_secs() / 2; // min_hold
-    assert!(figures.failovers <= most, "{} failovers in {window:?}: {figures:?}", figures.failovers);
+    // `min_hold` of 2 s, which doubles with each failover: 2 + 4 + 8 + 16 + 32 + 64 s are more than the window.
+    assert!(window < Duration::from_secs(126), "{window:?}");
+    assert!(
+        (1..=6).contains(&figures.failovers),
+        "{} failovers in {window:?}: {figures:?}",
+        figures.failovers
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,7 +186,9 @@ async fn a_primary_that_dies_again_at_the_cutover_loses_nothing() {
     let figures = Figures::of("dies at the cutover", &site, &told, &node);
     report::add(&figures);
     figures.keeps();
-    assert!((1..=2).contains(&figures.failovers), "{figures:?}");
+    // It fell into the cutover: either that was cut off, or it was over and another failover followed.
+    let cut = node["stats"]["sync_back_failures"].as_u64() > Some(0);
+    assert!(figures.failovers == 2 || (figures.failovers == 1 && cut), "{figures:?}: {node}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,8 +2,10 @@
 
 use crate::load::Load;
 use o1_tests::{
+    http::Stream,
     mcp::{Legacy, Modern},
     site::{PATIENCE, POLICY, Site},
+    wait::in_time,
 };
 use serde_json::Value;
 use std::time::Duration;
@@ -64,6 +66,61 @@ async fn one_session_goes_on_through_a_failover_and_back_and_hears_of_both() {
         assert_eq!((who(&after), meta(&after)), ("primary", Value::Null));
         assert_eq!(site.primary.written()[&format!("during {path}")], 1);
     }
+}
+
+/// The next event of a stream in which this logger says something.
+async fn said(stream: &mut Stream, logger: &str) -> (String, Value) {
+    in_time(logger, PATIENCE, async {
+        loop {
+            let event = stream.event().await.expect("the stream goes on");
+            let Ok(message) = serde_json::from_str::<Value>(&event.data) else { continue };
+            if message["params"]["logger"] == logger {
+                return (event.id, message["params"]["data"].clone());
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_one_upstream_lasts_and_each_events_id_goes_to_who_made_it() {
+    let mut site = Site::start(POLICY).await;
+    site.primary.behave("streams");
+    site.backup.behave("streams");
+    let client = Legacy::open(site.gateway.address(), "/u/x/mcp").await;
+    let mut stream = client.listen().await;
+    let (id, first) = said(&mut stream, "primary").await;
+    assert!(id.starts_with("o1-"), "{id}");
+    assert_eq!((&first["number"], &first["after"]), (&1.into(), &Value::Null));
+    // The server ended its stream: it is asked again, also where it says in between that it cannot.
+    said(&mut stream, "primary").await;
+    site.primary.behave("no streams");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    site.primary.behave("streams");
+    said(&mut stream, "primary").await;
+    // A stream of the server's own, taken up by its id, beside the one that lasts.
+    let mut theirs = client.listen_after("up-1").await;
+    let (id, data) = said(&mut theirs, "primary").await;
+    assert!(id.starts_with("up-"), "{id}");
+    assert_eq!(data["after"], "up-1");
+
+    site.primary.kill();
+    site.until_on("backup").await;
+    assert_eq!(said(&mut stream, "only1").await.1["event"], "failover");
+    let (last, data) = said(&mut stream, "backup").await;
+    assert_eq!(data["after"], Value::Null);
+    // The node begins anew: our id is no business of the server's.
+    drop(stream);
+    site.gateway.data.restart().await;
+    site.until_on("backup").await;
+    let mut stream = client.listen_after(&last).await;
+    assert_eq!(stream.status, 200);
+    let (id, data) = said(&mut stream, "backup").await;
+    assert!(id.starts_with("o1-"), "{id}");
+    assert_eq!(data["after"], Value::Null);
+    site.primary.behave("");
+    site.primary.restart().await;
+    assert_eq!(said(&mut stream, "only1").await.1["event"], "restoration");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,9 @@
 //! `o1-test-store ADDRESS FILE NAME`. Tools: `put {id}` writes a line and is durable when it answers; `has {id}` and
 //! `who` only read. A write that carries `_meta["dev.only1/idempotencyKey"]` takes effect once. What stands in
 //! `FILE.mode` says how it behaves: nothing, `503`, `hang`, `slow MILLISECONDS`, `refuse` (tools say no), `deaf N…`
-//! (503 for requests whose header `x-node` is one of these).
+//! (503 for requests whose header `x-node` is one of these), `streams` (a GET is answered by a stream of one log message
+//! with the id `up-N`, which says the `Last-Event-ID` it was asked by; otherwise there is no such stream), `no streams`
+//! (503 for a GET).
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -38,6 +40,7 @@ struct State {
     ids: BTreeSet<String>,
     sessions: BTreeSet<String>,
     minted: u64,
+    streamed: u64,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -73,7 +76,7 @@ impl Store {
             ids.insert(id);
         }
         let log = OpenOptions::new().create(true).append(true).open(&file).expect("the file can be written");
-        let state = State { log, keys, ids, sessions: BTreeSet::new(), minted: 0 };
+        let state = State { log, keys, ids, sessions: BTreeSet::new(), minted: 0, streamed: 0 };
         Self { name: name.to_owned(), file, state: Mutex::new(state) }
     }
 
@@ -113,6 +116,22 @@ impl Store {
         let tool = |name: &str| json!({"name": name, "description": format!("of {}", self.name), "inputSchema": {"type": "object"}});
         // What only one of the stores has tells their lists apart.
         json!({"tools": [tool("has"), tool("put"), tool("who"), tool(&format!("only_{}", self.name))]})
+    }
+
+    fn stream(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let (session, last) = (header("mcp-session-id"), header("last-event-id"));
+        let mut state = self.state.lock().expect("no holder panics");
+        if session.is_none_or(|session| !state.sessions.contains(session)) {
+            return plain(404, "no such session");
+        }
+        state.streamed += 1;
+        let data = json!({"number": state.streamed, "after": last});
+        let params = json!({"level": "info", "logger": self.name, "data": data});
+        let message = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params});
+        let text = format!("id: up-{}\ndata: {message}\n\n", state.streamed);
+        let response = Response::builder().header("content-type", "text/event-stream");
+        response.body(Full::new(text.into())).expect("a response of ours")
     }
 
     fn result(&self, method: &str, body: &Value) -> Option<Value> {
@@ -161,6 +180,8 @@ async fn answer(store: Arc<Store>, request: Request<Incoming>) -> Result<Respons
     let session = request.headers().get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     match request.method().as_str() {
         "GET" if request.uri().path() == "/health" => return Ok(plain(200, "well")),
+        "GET" if mode == "streams" => return Ok(store.stream(&request)),
+        "GET" if mode == "no streams" => return Ok(plain(503, "not now")),
         "POST" => {}
         _ => return Ok(plain(405, "POST")),
     }

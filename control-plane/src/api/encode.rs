@@ -241,7 +241,7 @@ pub(super) fn failover(name: &str, status: FailoverStatus, as_of: SystemTime) ->
         stats: Some(wire::FailoverStats {
             // Of a sum there is none.
             primary_circuit_breaker_state: wire::BreakerState::Unspecified.into(),
-            ..convert::from_failover_stats(&status.stats, as_of)
+            ..convert::from_failover_stats(&status.stats, status.stats_at.unwrap_or(as_of))
         }),
         nodes: status.nodes.into_iter().map(node).collect(),
         backup_kind: status.backup_kind.to_owned(),

@@ -92,6 +92,9 @@ pub struct FailoverStatus {
     pub journal_pending: u64,
     /// Sums over nodes; times are the latest.
     pub stats: FailoverStats,
+    /// As of when; `None`: no node said anything. A node's running failover is as long as the node last said, by its own clock. What it turns out to
+    /// have been is never less.
+    pub stats_at: Option<SystemTime>,
     /// By label; those that do not follow come before others if not all are shown.
     pub nodes: Vec<NodeFailover>,
     /// `endpoints` or `snapshot`.
@@ -120,6 +123,7 @@ impl Decisions {
         let upstream = self.upstreams.get(name)?;
         let (record, tally, places) = (&upstream.record, &upstream.tally, &upstream.places);
         let failed_over = upstream.desired() == Store::Backup;
+        let stats_at = upstream.said.values().map(|said| said.at).max();
         let left = upstream.hold_until().saturating_sub(now.uptime);
         let since_hold = now.uptime.saturating_sub(upstream.hold_until());
         let hold_until = now.wall.checked_add(left).and_then(|at| at.checked_sub(since_hold));
@@ -146,7 +150,8 @@ impl Decisions {
             last_reason: record.target.map(|_| record.reason),
             because: record.because.clone(),
             journal_pending: places.pending,
-            stats: sum(upstream.said.values(), now.wall),
+            stats: sum(upstream.said.values(), stats_at.unwrap_or(now.wall)),
+            stats_at,
             nodes: self.rows(upstream),
             backup_kind: if upstream.policy.snapshot { "snapshot" } else { "endpoints" },
             writes: upstream.policy.writes.clone(),
@@ -174,12 +179,12 @@ impl Decisions {
 }
 
 /// The accounts of nodes as one: counts and durations add up, times are the latest, a file is as big as the biggest.
-fn sum<'a>(said: impl Iterator<Item = &'a Said>, now: SystemTime) -> FailoverStats {
+fn sum<'a>(said: impl Iterator<Item = &'a Said>, as_of: SystemTime) -> FailoverStats {
     let (mut sum, mut total) = (FailoverStats::default(), Duration::ZERO);
-    for one in said.map(|said| &said.state.stats) {
+    for (one, at) in said.map(|said| (&said.state.stats, said.at)) {
         sum.failover_active |= one.failover_active;
         sum.failover_count = sum.failover_count.saturating_add(one.failover_count);
-        total = total.saturating_add(one.total_failover_time(now));
+        total = total.saturating_add(one.total_failover_time(at));
         sum.last_failover_time = sum.last_failover_time.max(one.last_failover_time);
         sum.last_restoration_time = sum.last_restoration_time.max(one.last_restoration_time);
         let earliest = [sum.current_failover_since, one.current_failover_since];
@@ -198,7 +203,7 @@ fn sum<'a>(said: impl Iterator<Item = &'a Said>, now: SystemTime) -> FailoverSta
         sum.provisional_failovers = sum.provisional_failovers.saturating_add(one.provisional_failovers);
         sum.active_store = sum.active_store.max(one.active_store);
     }
-    let running = sum.current_failover_since.and_then(|since| now.duration_since(since).ok());
+    let running = sum.current_failover_since.and_then(|since| as_of.duration_since(since).ok());
     sum.finished_failover_time = total.saturating_sub(running.unwrap_or_default());
     sum
 }

@@ -4,6 +4,9 @@ use super::{Record, Shared, log::Run};
 use o1_proto::model::{Event, EventKind};
 use std::time::{Duration, SystemTime};
 
+/// How long to wait before what could not be made durable is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Shared {
     /// An event of an upstream, now, with what always belongs to it.
     pub(super) fn event(&self, kind: EventKind, upstream: &str) -> Event {
@@ -35,14 +38,18 @@ impl Shared {
         Some(Event { entries, duration: Some(took), ..event })
     }
 
-    /// What the last life of the process got to the primary is its own, however that life ended.
-    pub(super) fn account_for_cut_runs(&self) {
-        for upstream in self.log.upstreams() {
-            // Of two clocks that were set in between, neither says how long it took.
-            let took = |run: &Run| run.last.duration_since(run.began).unwrap_or_default();
-            if let Some(event) = self.end_of_run(&upstream, took) {
-                self.note(Event { reason: "the node ended in the middle of it".to_owned(), ..event });
+    /// Accounts for a sync-back of which nobody is in charge any more: its process ended, or its upstream was not in the
+    /// configuration for a while. Nothing may begin another one before; so it waits until that is durable.
+    pub(super) async fn account_for_cut_run(&self, upstream: &str) {
+        // Of clocks that were set in between, neither says how long it took.
+        let took = |run: &Run| run.last.duration_since(run.began).unwrap_or_default();
+        while let Some(event) = self.end_of_run(upstream, took) {
+            let event = Event { reason: "it was cut off in the middle".to_owned(), ..event };
+            match self.log.append(vec![Record::Event(event)]).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(upstream, %error, "a sync-back cannot be accounted for yet"),
             }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }

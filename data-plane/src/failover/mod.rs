@@ -13,6 +13,7 @@ mod keeper;
 pub mod log;
 pub mod machine;
 mod replay;
+mod shared_entries;
 
 use crate::{
     call::Primary,
@@ -25,13 +26,14 @@ use alone::Link;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use keeper::Keeper;
-use log::{Entry, Log, Record};
+use log::{Entry, Identity, Log, Record};
 use machine::Machine;
 use o1_process::OnExit;
 use o1_proto::model::{
     DecisionState, Directive, EventKind, FailoverState, Phase, Refusal, Store, StoreHealth, Verdict,
 };
 use replay::Replay;
+use shared_entries::SharedEntries;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -58,6 +60,8 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// The next place in each journal.
     places: Mutex<HashMap<String, u64>>,
+    /// Entries that more than one call stands behind.
+    shared_entries: Mutex<HashMap<String, SharedEntries>>,
     /// Tells this life of this node from all others: the first half of idempotency keys.
     life: String,
     began: Instant,
@@ -95,6 +99,8 @@ struct Word {
     phase: Phase,
     refusal: Option<Refusal>,
     message: String,
+    /// A failover is about to be over, and was that long.
+    lasted: Option<Duration>,
 }
 
 impl Failover {
@@ -120,6 +126,7 @@ impl Failover {
             words: Mutex::default(),
             changed: watch::Sender::new(0),
             places: Mutex::default(),
+            shared_entries: Mutex::default(),
             life,
             began: now,
         });
@@ -127,7 +134,6 @@ impl Failover {
             Keeper::recovered(&shared, &name).publish();
         }
         shared.note(shared.event(EventKind::NodeStarted, ""));
-        shared.account_for_cut_runs();
         let this = Arc::new(Self { shared, orders: Mutex::default() });
         context.stores.set_journal(this.clone());
         let (synced, told) = (this.clone(), this.clone());
@@ -143,6 +149,9 @@ impl Failover {
         let context = &self.shared.context;
         let (mut plans, stopping) = (context.current.watch(), context.tasks.stopping());
         let mut kept: HashMap<String, CancellationToken> = HashMap::new();
+        for upstream in self.shared.log.upstreams() {
+            self.shared.account_for_cut_run(&upstream).await;
+        }
         loop {
             let plan = plans.borrow_and_update().clone();
             kept.retain(|name, end| {
@@ -157,6 +166,7 @@ impl Failover {
                 if kept.contains_key(&upstream.name) {
                     continue;
                 }
+                self.shared.account_for_cut_run(&upstream.name).await;
                 let end = CancellationToken::new();
                 kept.insert(upstream.name.clone(), end.clone());
                 let keeper = Keeper::recovered(&self.shared, &upstream.name);
@@ -318,6 +328,11 @@ impl Shared {
             stats: kept.stats.clone(),
         });
         state.stats.primary_circuit_breaker_state = state.primary.breaker;
+        if let (Some(lasted), Some(_)) = (word.lasted, state.stats.current_failover_since) {
+            // What is about to be written down is so already, for those who add up.
+            state.stats.finished_failover_time = state.stats.finished_failover_time.saturating_add(lasted);
+            state.stats.current_failover_since = None;
+        }
         if let Some(info) = self.context.snapshots.info(name) {
             state.stats.backup_file_size_bytes = info.bytes;
         }
@@ -363,6 +378,22 @@ impl Shared {
         })
     }
 
+    /// One more call stands behind the entry that waits for the same write, if one does.
+    fn join(&self, upstream: &str, identity: Identity) -> Option<u64> {
+        let mut shared = lock(&self.shared_entries);
+        let (seq, oldest) = self.log.upstream(upstream, |kept| {
+            (kept.journal.find(identity), kept.journal.iter().next().map(|(seq, _)| seq))
+        });
+        let entries = shared.entry(upstream.to_owned()).or_default();
+        entries.forget_before(oldest?);
+        entries.join(seq?)
+    }
+
+    /// One call less stands behind an entry: it was refused. Whether none is left, so that it goes.
+    fn leave(&self, upstream: &str, seq: u64) -> bool {
+        lock(&self.shared_entries).entry(upstream.to_owned()).or_default().leave(seq)
+    }
+
     /// The next place in a journal.
     fn place(&self, upstream: &str) -> u64 {
         let mut places = lock(&self.places);
@@ -387,11 +418,10 @@ impl Journal for Failover {
         let shared = &self.shared;
         let keep = async move {
             if let Some(key) = &key
-                && let Some(seq) =
-                    shared.log.upstream(upstream, |kept| kept.journal.find(key, tool, principal, &params))
+                && let Some(seq) = shared.join(upstream, Identity::new(key, tool, principal, &params))
             {
                 // The client tries the same write again: once is enough.
-                return Ok(Kept { seq, key: key.clone(), again: true });
+                return Ok(Kept { seq, key: key.clone() });
             }
             let seq = shared.place(upstream);
             let key = key.unwrap_or_else(|| format!("{}/{upstream}/{seq}", shared.life));
@@ -412,12 +442,15 @@ impl Journal for Failover {
             })?;
             log::failpoint("journal_after");
             shared.bump();
-            Ok(Kept { seq, key, again: false })
+            Ok(Kept { seq, key })
         };
         keep.boxed()
     }
 
     fn withdraw(&self, upstream: &str, seq: u64, why: &str) {
+        if !self.shared.leave(upstream, seq) {
+            return; // Another call was, or may still be, told that it is kept.
+        }
         tracing::debug!(upstream, seq, why, "a journaled write was refused and is not replayed");
         let record = Record::Withdrawn { upstream: upstream.to_owned(), seq };
         if !self.shared.log.append_soon(vec![record]) {

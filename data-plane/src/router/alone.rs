@@ -131,9 +131,10 @@ impl<N: Upstreams + Handle> Stream<N> {
                     self.forward(messages, moves).await?;
                     true
                 }
-                Opened::NotNow => true,
+                // What was wrong with the question now need not be so later.
+                Opened::NotNow | Opened::Other(_) => true,
                 // There is no use in asking again, unless another store answers.
-                Opened::No | Opened::Other(_) => false,
+                Opened::No => false,
             };
             if began.elapsed() >= LASTED {
                 backoff.reset();
@@ -183,20 +184,27 @@ impl<N: Upstreams + Handle> Stream<N> {
 
     /// Asks for the stream of the store that serves.
     async fn ask(&mut self, moves: u64) -> Result<Opened, Unwanted> {
-        let (router, upstream) = (self.router.clone(), self.upstream.clone());
-        let call = Call { plan: router.context.current.plan(), ..self.call.clone() };
+        self.call.plan = self.router.context.current.plan();
+        let (router, call, upstream) = (self.router.clone(), self.call.clone(), self.upstream.clone());
         let gate = self.gate.clone();
-        self.meanwhile(async {
+        let asked = async {
             tokio::select! {
-                asked = router.permitted(call, &upstream) => opened(asked).unwrap_or_else(|failure| {
-                    tracing::debug!(upstream = upstream.name, error = failure.chain(), "no stream from the upstream");
-                    Opened::NotNow
-                }),
+                asked = router.permitted(call, &upstream) => Some(opened(asked)),
                 // The store that calls left may never answer.
-                () = moved(&gate, moves) => Opened::NotNow,
+                () = moved(&gate, moves) => None,
             }
-        })
-        .await
+        };
+        match self.meanwhile(asked).await? {
+            Some(Ok(opened)) => Ok(opened),
+            // The client has to start over; it hears so where it asks next.
+            Some(Err(failure)) if failure.kind == Kind::UnknownSession => Err(Unwanted),
+            Some(Err(failure)) => {
+                let (upstream, error) = (&self.upstream.name, failure.chain());
+                tracing::debug!(upstream, error, "no stream from the upstream");
+                Ok(Opened::NotNow)
+            }
+            None => Ok(Opened::NotNow),
+        }
     }
 
     /// What a future comes to, while what is heard is passed on.

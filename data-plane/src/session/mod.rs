@@ -225,18 +225,24 @@ impl<N: Handle> Sessions<N> {
         Ok(())
     }
 
-    async fn stream(&self, call: Call, session: Arc<Session>) -> Result<Reply, Failure> {
-        let Some(lease) = Lease::take(&session) else {
-            let resumes = call.headers.contains_key(header::LAST_EVENT_ID);
-            if resumes && session.relayed.get() == Some(&true) {
+    async fn stream(&self, mut call: Call, session: Arc<Session>) -> Result<Reply, Failure> {
+        let replay: &Replay = session.stream_state();
+        let last = call.headers.get(header::LAST_EVENT_ID).and_then(|last| last.to_str().ok());
+        let last = last.map(str::to_owned);
+        let is_theirs =
+            session.relayed.get() == Some(&true) && last.as_ref().is_some_and(|last| !replay::is_own(last));
+        if !is_theirs {
+            // It says nothing to an upstream.
+            call.headers.remove(header::LAST_EVENT_ID);
+        }
+        let lease = if is_theirs && replay.is_fed() { None } else { Lease::take(&session) };
+        let Some(lease) = lease else {
+            if is_theirs {
                 // The stream of a call, taken up beside the session's own: the upstream knows which.
                 return self.next.handle(call).await;
             }
             return Err(Failure::new(Kind::StreamTaken, "this session has its GET stream already"));
         };
-        let replay: &Replay = session.stream_state();
-        let last = call.headers.get(header::LAST_EVENT_ID).and_then(|last| last.to_str().ok());
-        let last = last.map(str::to_owned);
         let mut reply = Reply { status: StatusCode::OK, ..Reply::accepted() };
         if !replay.is_fed() {
             reply = self.next.handle(call).await?;

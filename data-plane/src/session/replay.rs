@@ -106,11 +106,7 @@ impl Kept {
     /// Where a stream begins: right after the event that the client names, if everything since is here; else
     /// with what no stream has carried.
     fn resume(&self, last: Option<&str>) -> u64 {
-        let known = last.and_then(|last| {
-            let (epoch, number) = last.split_once('-')?;
-            let number: u64 = number.parse().ok()?;
-            (u32::from_str_radix(epoch, 16) == Ok(self.epoch)).then_some(number)
-        });
+        let known = last.and_then(parse).filter(|(epoch, _)| *epoch == self.epoch).map(|(_, number)| number);
         match known {
             Some(last) if last < self.next() && last + 1 >= self.first => last + 1,
             _ => self.unsent,
@@ -118,8 +114,21 @@ impl Kept {
     }
 
     fn id(&self, number: u64) -> String {
-        format!("{:08x}-{number}", self.epoch)
+        format!("{MARK}{:08x}-{number}", self.epoch)
     }
+}
+
+/// What our ids begin with, so that they are told from those of servers, whichever node made them.
+const MARK: &str = "o1-";
+
+/// Whether an event's id is one of ours.
+pub(super) fn is_own(id: &str) -> bool {
+    parse(id).is_some()
+}
+
+fn parse(id: &str) -> Option<(u32, u64)> {
+    let (epoch, number) = id.strip_prefix(MARK)?.split_once('-')?;
+    Some((u32::from_str_radix(epoch, 16).ok()?, number.parse().ok()?))
 }
 
 impl Replay {
@@ -323,7 +332,7 @@ mod tests {
         let (_, known) = take(&mut events, 2).await;
         drop(events);
         scene.say(1, 0).await;
-        let foreign = format!("{:08x}-1", u32::from_str_radix(&known[..8], 16).unwrap() ^ 1);
+        let foreign = format!("o1-{:08x}-1", parse(&known).unwrap().0 ^ 1);
         for unknown in [None, Some(foreign.as_str()), Some("7"), Some("not-ours"), Some("-1"), Some("")] {
             scene.replay.lock().unsent = 3;
             let mut events = scene.listen(unknown);

@@ -11,8 +11,6 @@ pub struct Kept {
     pub seq: u64,
     /// What tells the primary that it had it already.
     pub key: String,
-    /// It was kept, and answered, before.
-    pub again: bool,
 }
 
 /// The journal of every upstream.

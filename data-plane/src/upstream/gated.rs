@@ -95,16 +95,13 @@ impl<C: Connect> Upstream<C> {
         let keyed =
             keyed(message, &kept.key).map_or_else(|| call.clone(), |message| call.with_message(message));
         match self.let_in(&keyed, &side, admitted).await {
-            Ok(reply) if kept.again => Ok(marked(reply, mark).await),
             Ok(reply) => Ok(marked(self.journaled(reply, upstream, kept.seq), mark).await),
             // The backup is away, too. The write is kept all the same, and that is what was promised.
             Err(failure) if is_of_the_store(&failure) => {
                 Ok(marked(accepted(call, message, upstream, &kept), mark).await)
             }
             Err(failure) => {
-                if !kept.again {
-                    self.withdraw(upstream, &kept, failure.public());
-                }
+                self.withdraw(upstream, &kept, failure.public());
                 Err(failure)
             }
         }

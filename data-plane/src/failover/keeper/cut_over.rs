@@ -3,7 +3,7 @@
 use super::{super::log::failpoint, Keeper, sync_back::Stepped};
 use crate::stores::News;
 use o1_proto::model::{EventKind, Phase, Store};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// How long writes may be held back at first; twice as long each time that is not enough …
@@ -44,12 +44,16 @@ impl Keeper {
         };
         let synced = self.shared.log.upstream(&self.name, |kept| kept.synced);
         let mut event = self.event(EventKind::Restored);
-        let lasted = self.on_backup.map_or(Duration::ZERO, |since| since.elapsed());
+        let lasted = self.lasted(event.at);
+        self.word.lasted = Some(lasted);
+        self.publish();
         (event.to, event.active, event.duration) = (Some(Phase::Primary), Some(Store::Primary), Some(lasted));
         (event.decision_id, event.reason) = (self.decision.clone(), self.because.clone());
         event.entries = synced;
         let events = self.end_of_run(None).into_iter().chain([event]).collect();
-        if !self.commit(commit, events).await {
+        let committed = self.commit(commit, events).await;
+        self.word.lasted = None;
+        if !committed {
             self.machine.lift();
             return self.publish();
         }
@@ -63,5 +67,13 @@ impl Keeper {
             "the primary is restored"
         );
         self.tell(News::Restored { after: lasted, synced_back: synced }, self.because.clone());
+    }
+
+    /// How long the failover was that ends now: never less than anybody was told while it lasted, by either clock.
+    fn lasted(&self, now: Option<SystemTime>) -> Duration {
+        let since = self.shared.log.upstream(&self.name, |kept| kept.stats.current_failover_since);
+        let told = now.zip(since).and_then(|(now, since)| now.duration_since(since).ok());
+        let lasted = self.on_backup.map_or(Duration::ZERO, |since| since.elapsed());
+        lasted.max(told.unwrap_or_default())
     }
 }

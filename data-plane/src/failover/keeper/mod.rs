@@ -199,7 +199,7 @@ impl Keeper {
             event.to = Some(next.phase(false));
             batch.push(Record::Event(event));
         }
-        if next.step != Step::Replaying {
+        if !matches!(next.step, Step::Replaying | Step::Barrier) {
             batch.extend(self.end_of_run(Some("the order changed")).map(Record::Event));
         }
         failpoint("target_before");

@@ -57,7 +57,7 @@ pub(super) trait Codec: Sized {
 }
 
 /// A length. What has more than it can say makes its frame too large, and is not written.
-fn put_length(length: usize, out: &mut Vec<u8>) {
+pub(super) fn put_length(length: usize, out: &mut Vec<u8>) {
     u32::try_from(length).unwrap_or(u32::MAX).put(out);
 }
 

@@ -1,19 +1,36 @@
 //! Writes that the primary does not have yet, in order, each found again by what it is.
 
 use super::{
-    codec::{Codec, Reader, Unreadable},
+    codec::{Codec, Reader, Unreadable, put_length},
     record::Entry,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A digest of what makes two writes the same, because clients choose what that is.
-type Identity = [u8; 32];
+/// What makes two writes the same: key, tool, principal and parameters. A digest, because clients choose them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity([u8; 32]);
+
+impl Identity {
+    /// Of a write. Reads all of its parameters: not to be made while the log is held.
+    #[must_use]
+    pub fn new(key: &str, tool: &str, principal: &str, params: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in [key.as_bytes(), tool.as_bytes(), principal.as_bytes(), params] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        Self(hasher.finalize().into())
+    }
+
+    fn of(entry: &Entry) -> Self {
+        Self::new(&entry.key, &entry.tool, &entry.principal, &entry.params)
+    }
+}
 
 /// The entries of one upstream that wait.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waiting {
     /// By `seq`.
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, (Identity, Entry)>,
     /// What each is, with its `seq`. Says nothing that `entries` does not: a client that tries a write again must not
     /// cost a look at everything that waits.
     known: BTreeSet<(Identity, u64)>,
@@ -34,51 +51,45 @@ impl Waiting {
 
     /// In the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.entries.iter().map(|(seq, entry)| (*seq, entry))
+        self.entries.iter().map(|(seq, (_, entry))| (*seq, entry))
     }
 
-    /// The oldest that is the same write: by key, tool, principal and parameters.
+    /// The oldest that is the same write.
     #[must_use]
-    pub fn find(&self, key: &str, tool: &str, principal: &str, params: &[u8]) -> Option<u64> {
-        let identity = identity(key, tool, principal, params);
+    pub fn find(&self, identity: Identity) -> Option<u64> {
         self.known.range((identity, 0)..=(identity, u64::MAX)).next().map(|(_, seq)| *seq)
     }
 
     pub(super) fn insert(&mut self, seq: u64, entry: Entry) {
         self.remove(seq);
-        self.known.insert((of(&entry), seq));
-        self.entries.insert(seq, entry);
+        let identity = Identity::of(&entry);
+        self.known.insert((identity, seq));
+        self.entries.insert(seq, (identity, entry));
     }
 
     pub(super) fn remove(&mut self, seq: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&seq)?;
-        self.known.remove(&(of(&entry), seq));
+        let (identity, entry) = self.entries.remove(&seq)?;
+        self.known.remove(&(identity, seq));
         Some(entry)
     }
 }
 
-fn of(entry: &Entry) -> Identity {
-    identity(&entry.key, &entry.tool, &entry.principal, &entry.params)
-}
-
-fn identity(key: &str, tool: &str, principal: &str, params: &[u8]) -> Identity {
-    let mut hasher = blake3::Hasher::new();
-    for part in [key.as_bytes(), tool.as_bytes(), principal.as_bytes(), params] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    hasher.finalize().into()
-}
-
-/// The entries alone.
+/// The entries alone, as a map has them.
 impl Codec for Waiting {
     fn put(&self, out: &mut Vec<u8>) {
-        self.entries.put(out);
+        put_length(self.len(), out);
+        for (seq, entry) in self.iter() {
+            seq.put(out);
+            entry.put(out);
+        }
     }
 
     fn take(from: &mut Reader<'_>) -> Result<Self, Unreadable> {
-        let entries = BTreeMap::<u64, Entry>::take(from)?;
-        let known = entries.iter().map(|(seq, entry)| (of(entry), *seq)).collect();
-        Ok(Self { entries, known })
+        let mut waiting = Self::default();
+        for (seq, entry) in BTreeMap::<u64, Entry>::take(from)? {
+            waiting.insert(seq, entry);
+        }
+        Ok(waiting)
     }
 }
 
@@ -102,18 +113,17 @@ mod tests {
     fn the_same_write_is_one_with_everything_the_same() {
         let mut waiting = Waiting::default();
         waiting.insert(4, entry("k", "{}"));
-        assert_eq!(waiting.find("k", "write", "ann", b"{}"), Some(4));
+        let find = |key, tool, principal, params: &str| {
+            waiting.find(Identity::new(key, tool, principal, params.as_bytes()))
+        };
+        assert_eq!(find("k", "write", "ann", "{}"), Some(4));
         for (key, tool, principal, params) in [
             ("kw", "rite", "ann", "{}"),
             ("", "write", "ann", "{}"),
             ("k", "write", "bob", "{}"),
             ("k", "write", "ann", "{ }"),
         ] {
-            assert_eq!(
-                waiting.find(key, tool, principal, params.as_bytes()),
-                None,
-                "{key} {tool} {principal}"
-            );
+            assert_eq!(find(key, tool, principal, params), None, "{key} {tool} {principal}");
         }
     }
 
@@ -135,7 +145,7 @@ mod tests {
                 prop_assert_eq!(&Waiting::take(&mut Reader(&bytes)).unwrap(), &waiting);
                 for (key, params) in ["a", "b"].iter().flat_map(|key| ["x", "y"].map(|params| (*key, params))) {
                     let oldest = waiting.iter().find(|(_, one)| one.key == key && *one.params == *params.as_bytes());
-                    let found = waiting.find(key, "write", "ann", params.as_bytes());
+                    let found = waiting.find(Identity::new(key, "write", "ann", params.as_bytes()));
                     prop_assert_eq!(found, oldest.map(|(seq, _)| seq));
                 }
             }

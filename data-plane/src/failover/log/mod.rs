@@ -18,7 +18,7 @@ mod writer;
 mod tests;
 
 pub use failpoint::failpoint;
-pub use journal::Waiting;
+pub use journal::{Identity, Waiting};
 pub use record::{Entry, NotDurable, Record};
 pub use state::{Position, Run, State, UpstreamState};
 

@@ -150,7 +150,9 @@ impl State {
             let state = self.upstream(event.upstream.clone());
             state.stats.fold(&event);
             match event.kind {
-                EventKind::SyncBackStarted => state.run = Some(Run::begin(at, event.uptime)),
+                EventKind::SyncBackStarted => {
+                    state.run.get_or_insert_with(|| Run::begin(at, event.uptime));
+                }
                 EventKind::SyncBackCompleted | EventKind::SyncBackFailed => state.run = None,
                 _ => {}
             }
