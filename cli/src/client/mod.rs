@@ -30,7 +30,8 @@ const ANSWER_BYTES: usize = 16 << 20;
 const PAGE_SIZE: i32 = 200;
 const PAGES: usize = 500;
 
-/// A connection to a control plane.
+/// A connection to a control plane; clones share it.
+#[derive(Clone)]
 pub struct Client {
     link: Link,
     status: wire::status_service_client::StatusServiceClient<Link>,

@@ -105,7 +105,8 @@ fn cells(upstream: &str, tier: &Tier) -> Vec<Span> {
 }
 
 /// What left a tier and what never came into it.
-fn left(tier: &Tier) -> Page {
+#[must_use]
+pub fn left(tier: &Tier) -> Page {
     let mut page = Page::default();
     for (what, parts) in
         [("left", tier.evictions.parts().as_slice()), ("not kept", tier.skipped.parts().as_slice())]
@@ -122,7 +123,9 @@ fn left(tier: &Tier) -> Page {
     page
 }
 
-fn batches(batches: Option<Batches>) -> Page {
+/// What was sent for many callers at once.
+#[must_use]
+pub fn batches(batches: Option<Batches>) -> Page {
     let mut page = Page::default();
     let Some(Batches { batches, callers, waited_ms }) = batches.filter(|one| one.batches > 0) else {
         return page;

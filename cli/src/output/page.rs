@@ -46,6 +46,12 @@ impl Span {
         &self.text
     }
 
+    /// What it means.
+    #[must_use]
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
     /// Columns it takes in a terminal.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -86,6 +92,58 @@ impl Line {
 
     pub(crate) fn push(&mut self, span: Span) {
         self.0.push(span);
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.0
+    }
+
+    /// The text without its styles.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.0.iter().map(Span::text).collect()
+    }
+
+    /// Exactly so many columns wide: cut as by [`Page::cropped`], or filled up with blanks.
+    #[must_use]
+    pub fn padded(&self, columns: usize) -> Self {
+        let line = self.cropped(columns);
+        let width: usize = line.0.iter().map(Span::width).sum();
+        line.and(" ".repeat(columns.saturating_sub(width)), Style::Plain)
+    }
+
+    /// As many lines as it takes, the further ones indented; broken between words where these are short. Blanks at its
+    /// end are left out.
+    #[must_use]
+    pub fn broken(&self, columns: usize) -> Vec<Self> {
+        const INDENT: usize = 4;
+        let mut lines = vec![Self::default()];
+        let mut left = columns;
+        for span in &self.cropped(usize::MAX).0 {
+            let mut text = String::new();
+            for c in span.text.chars() {
+                let width = c.width().unwrap_or(0);
+                // Where there is no room for anything, there is none on the next line either.
+                if width > left && columns > INDENT + 1 {
+                    let word = text.rfind(' ').map_or(text.len(), |blank| blank + 1);
+                    let word = if text[word..].width() > columns / 3 { text.len() } else { word };
+                    let carried = text.split_off(word);
+                    let next = Self::of(" ".repeat(INDENT), Style::Plain);
+                    let line = lines.last_mut().expect("there is at least one line");
+                    line.push(Span { text, style: span.style });
+                    lines.push(next);
+                    left = (columns - INDENT).saturating_sub(carried.width());
+                    text = carried;
+                }
+                left = left.saturating_sub(width);
+                text.push(c);
+            }
+            let line = lines.last_mut().expect("there is at least one line");
+            line.push(Span { text, style: span.style });
+        }
+        lines
     }
 
     /// Cut to `columns`, the last one of them an ellipsis when something was cut.
@@ -168,6 +226,12 @@ impl Page {
     /// Adds every line of another page.
     pub fn append(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// The lines.
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        &self.0
     }
 
     /// The lines.
@@ -281,6 +345,17 @@ mod tests {
         };
         assert_eq!(broken(Some(14)), "  日本 is\n  unhealthy:\n  averylongword\n");
         assert_eq!(broken(None), "  日本 is unhealthy: averylongword\n");
+    }
+
+    #[test]
+    fn a_long_line_is_broken_in_columns_and_says_everything() {
+        let line = Line::of("12:00 ", Style::Dim).and("日本語のサーバー down", Style::Bad);
+        let broken = |columns| line.broken(columns).iter().map(Line::text).collect::<Vec<_>>();
+        assert_eq!(broken(80), ["12:00 日本語のサーバー down"]);
+        assert_eq!(broken(11), ["12:00 日本", "    語のサ", "    ーバー ", "    down"]);
+        assert_eq!(broken(24), ["12:00 日本語のサーバー ", "    down"]);
+        assert_eq!(broken(5), ["12:00 日本語のサーバー down"], "no room: cut when it is shown");
+        assert_eq!(Line::default().broken(9), [Line::default()]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    failover::DecisionState,
+    failover::{DecisionState, Failover},
     model::{Node, NodeCounts, Status, Upstream, UpstreamState},
     verdict::STALE_AFTER,
 };
@@ -53,7 +53,9 @@ pub fn page(status: &Status, view: &View<'_>) -> Page {
     page
 }
 
-fn header(status: &Status) -> Line {
+/// Who speaks, and what runs.
+#[must_use]
+pub fn header(status: &Status) -> Line {
     let plane = &status.control_plane;
     let config = match &plane.target {
         Some(target) => {
@@ -75,7 +77,8 @@ fn header(status: &Status) -> Line {
 }
 
 /// A line only when the control plane does not decide: the header may be cut.
-fn decisions(status: &Status) -> Option<Line> {
+#[must_use]
+pub fn decisions(status: &Status) -> Option<Line> {
     let state = status.control_plane.decisions.filter(|state| *state != DecisionState::Active)?;
     let because = match status.control_plane.decisions_because.as_str() {
         "" => String::new(),
@@ -89,7 +92,8 @@ fn nodes_of(some: u32, all: u32) -> String {
 }
 
 /// A line only when the picture is old, or has no date at all.
-fn age(status: &Status, now: Timestamp) -> Option<Line> {
+#[must_use]
+pub fn age(status: &Status, now: Timestamp) -> Option<Line> {
     let text = match status.as_of {
         Some(as_of) if now.duration_since(as_of) > STALE_AFTER => format!(
             "⚠️ stale: this picture is {} old, or the clocks of the two machines differ",
@@ -154,7 +158,6 @@ fn any_sync(shown: &[&Upstream]) -> bool {
 }
 
 fn cells(upstream: &Upstream, shown: &[&Upstream], as_of: Option<Timestamp>) -> Vec<Span> {
-    let all = upstream.nodes_reachable + upstream.nodes_unreachable + upstream.nodes_unknown;
     let eras = match (upstream.legacy, upstream.modern) {
         (true, true) => "both",
         (true, false) => "legacy",
@@ -162,14 +165,9 @@ fn cells(upstream: &Upstream, shown: &[&Upstream], as_of: Option<Timestamp>) -> 
         (false, false) => UNKNOWN,
     };
     let figure = |text: Option<String>| Span::from(text.unwrap_or_else(|| UNKNOWN.to_owned()));
-    let place = failover::state(upstream);
     let failover = upstream.failover.as_ref();
-    let since = match (failover, &place) {
-        (Some(failover), Some(_)) => failover.serving_since().or(upstream.since),
-        _ => upstream.since,
-    };
-    let since = || Span::from(span::age(since, as_of));
-    let mut cells = vec![upstream.name.as_str().into(), place.unwrap_or_else(|| state(upstream.state))];
+    let since = || Span::from(span::age(since(upstream), as_of));
+    let mut cells = vec![upstream.name.as_str().into(), place(upstream)];
     if any_backup(shown) {
         cells.extend([
             figure(failover.map(failover::store)),
@@ -178,7 +176,7 @@ fn cells(upstream: &Upstream, shown: &[&Upstream], as_of: Option<Timestamp>) -> 
         ]);
     }
     cells.extend([
-        format!("{}/{all}", upstream.nodes_reachable).into(),
+        reached(upstream).into(),
         eras.into(),
         figure(upstream.tools.map(|tools| tools.to_string())),
     ]);
@@ -191,7 +189,29 @@ fn cells(upstream: &Upstream, shown: &[&Upstream], as_of: Option<Timestamp>) -> 
     cells
 }
 
-fn rates(upstream: &Upstream) -> [Span; 5] {
+/// Connected nodes that reach it, of all.
+#[must_use]
+pub fn reached(upstream: &Upstream) -> String {
+    let all = upstream.nodes_reachable + upstream.nodes_unreachable + upstream.nodes_unknown;
+    format!("{}/{all}", upstream.nodes_reachable)
+}
+
+/// Where it stands: its stores, or what is known of its reachability.
+#[must_use]
+pub fn place(upstream: &Upstream) -> Span {
+    failover::state(upstream).unwrap_or_else(|| state(upstream.state))
+}
+
+/// Since when it stands there.
+#[must_use]
+pub fn since(upstream: &Upstream) -> Option<Timestamp> {
+    let failover = upstream.failover.as_ref().filter(|_| failover::state(upstream).is_some());
+    failover.and_then(Failover::serving_since).or(upstream.since)
+}
+
+/// Requests a second, p50, p99, errors and cache hits, lately.
+#[must_use]
+pub fn rates(upstream: &Upstream) -> [Span; 5] {
     let rates = upstream.rates.as_ref();
     let figure = |text: Option<String>| Span::from(text.unwrap_or_else(|| UNKNOWN.to_owned()));
     [
@@ -213,7 +233,8 @@ fn state(state: UpstreamState) -> Span {
 }
 
 /// What is wrong and what to do about it; with `verbose`, what else is known.
-fn below(upstream: &Upstream, status: &Status, view: &View<'_>) -> Page {
+#[must_use]
+pub fn below(upstream: &Upstream, status: &Status, view: &View<'_>) -> Page {
     let mut page = Page::default();
     let since = match (upstream.since, status.as_of) {
         (Some(since), Some(as_of)) => format!(" since {}", span::clock(since, as_of, view.zone)),
@@ -345,7 +366,8 @@ fn node_section(status: &Status, view: &View<'_>) -> Page {
 }
 
 /// `3 connected (1 draining), 1 unreachable · 2 synced, 1 REJECTED`
-fn counts(nodes: NodeCounts) -> String {
+#[must_use]
+pub fn counts(nodes: NodeCounts) -> String {
     let some = |parts: &[(u32, &str)]| {
         let parts = parts.iter().filter(|(count, _)| *count > 0);
         parts.map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
