@@ -21,6 +21,7 @@ pub mod output;
 pub mod report;
 mod sample;
 mod terminal;
+mod tui;
 mod verdict;
 
 pub use terminal::{Colour, Terminal};
@@ -71,6 +72,10 @@ async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
             commands::watch::run(global, status, terminal, Box::pin(o1_process::signal::terminate())).await
         }
         Command::Status(status) => commands::status::run(global, status, terminal).await,
+        Command::Top(top) => {
+            let stop = Box::pin(o1_process::signal::terminate());
+            Box::pin(commands::top::run(global, top, terminal, stop)).await
+        }
         Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
         Command::Tools(tools) => commands::tools::run(global, tools, terminal).await,
         Command::Explain(explain) => commands::explain::run(global, explain, terminal).await,

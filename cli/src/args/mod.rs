@@ -29,6 +29,7 @@ Examples:
   o1ctl up                              a pair and a sample upstream, to look around
   o1ctl up --config only1.yaml          a pair for your own servers
   o1ctl status --watch                  the fleet, redrawn as it changes
+  o1ctl top                             the same and more, on the whole terminal
   o1ctl events --follow                 failovers and restorations, as they happen
   o1ctl --control http://10.0.0.5:7400 nodes
   o1ctl config check only1.yaml && git commit only1.yaml
@@ -80,6 +81,8 @@ pub enum Command {
     Up(Up),
     /// What is happening now: configuration, upstreams, nodes
     Status(Status),
+    /// The fleet on the whole terminal, live: upstreams, cache, events, logs
+    Top(Top),
     /// The nodes: who runs what, who refused what and why
     Nodes(Nodes),
     /// The tools a node offers: names, owners, and what is hidden and why
@@ -204,6 +207,21 @@ pub struct Status {
     /// For programs: one object; with --watch one in each line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `o1ctl top`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Keys: 1 to 5 or tab for another view, arrows or jk to choose or scroll, / to filter, s and S to sort, p to hold still,
+? for all of them, q or Ctrl-C to end.
+
+It needs a terminal, with at least 80 columns and 24 lines to show everything. Colour only repeats what words say:
+NO_COLOR and --color never take nothing away. Without a terminal: o1ctl status --watch.
+The exit code is 0 however the fleet does: o1ctl status judges it.")]
+pub struct Top {
+    /// The shortest time between two pictures
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
 }
 
 /// `o1ctl nodes`.

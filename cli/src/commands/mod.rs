@@ -12,5 +12,6 @@ pub mod sample_calls;
 pub mod status;
 pub mod token;
 pub mod tools;
+pub mod top;
 pub mod up;
 pub mod watch;

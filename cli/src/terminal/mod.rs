@@ -1,7 +1,9 @@
 //! Where output goes: data to `out`, everything else to `err`, each with what it can show.
 //!
-//! The only place that knows about standard streams, colour and the size of a window. It must never decide
-//! what is said.
+//! The only place that knows about standard streams, colour and the size of a window; [`screen`] takes a terminal as a
+//! whole. It must never decide what is said.
+
+pub(crate) mod screen;
 
 use rustix::termios::{isatty, tcgetwinsize};
 use std::io::{self, Write};
@@ -23,6 +25,8 @@ pub struct Stream {
     writer: Box<dyn Write + Send>,
     tty: bool,
     colour: bool,
+    /// A terminal that knows where its cursor is.
+    draws: bool,
 }
 
 /// Columns and lines of a window.
@@ -46,19 +50,29 @@ impl Terminal {
     /// The streams of this process. `NO_COLOR` (not empty) and `TERM=dumb` turn colour off.
     #[must_use]
     pub fn stdio() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|value| value != "dumb");
+        let able = std::env::var_os("TERM").is_none_or(|value| value != "dumb");
+        let wanted = able && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let (out, err) = (isatty(io::stdout()), isatty(io::stderr()));
         Self {
-            out: Stream { writer: Box::new(io::stdout()), tty: out, colour: out && wanted },
-            err: Stream { writer: Box::new(io::stderr()), tty: err, colour: err && wanted },
+            out: Stream {
+                writer: Box::new(io::stdout()),
+                tty: out,
+                colour: out && wanted,
+                draws: out && able,
+            },
+            err: Stream {
+                writer: Box::new(io::stderr()),
+                tty: err,
+                colour: err && wanted,
+                draws: err && able,
+            },
         }
     }
 
     /// Two plain writers that are no terminals.
     #[must_use]
     pub fn plain(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        let stream = |writer| Stream { writer, tty: false, colour: false };
+        let stream = |writer| Stream { writer, tty: false, colour: false, draws: false };
         Self { out: stream(out), err: stream(err) }
     }
 
@@ -79,6 +93,12 @@ impl Stream {
     #[must_use]
     pub fn is_tty(&self) -> bool {
         self.tty
+    }
+
+    /// True for a terminal of which every cell can be drawn on.
+    #[must_use]
+    pub fn draws(&self) -> bool {
+        self.draws
     }
 
     /// True when colour may be used.
