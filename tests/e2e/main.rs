@@ -1,4 +1,4 @@
-//! The whole, as clients and operators meet it: real binaries, raw bytes, nothing installed but Rust.
+//! The whole, as clients and operators meet it: real binaries, raw bytes, nothing installed but Rust and tmux.
 
 #[cfg(test)]
 mod access;
@@ -72,6 +72,8 @@ mod stdio;
 mod talk;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod top;
 #[cfg(test)]
 mod up;
 

@@ -1,7 +1,8 @@
 //! What the tests of the whole are made of: the real binaries as child processes ([`process`], [`planes`]), a
 //! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), a TCP balancer
-//! ([`balancer`]), the official peers
-//! ([`peers`]), a pair of stores of which one is the other's backup ([`site`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
+//! ([`balancer`]), the official peers ([`peers`]), a pair of stores of which one is the other's backup ([`site`]), a
+//! terminal to draw on ([`tmux`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping
+//! ([`wait`]).
 //!
 //! This crate must never use code of the product: a fault there would hide itself.
 
@@ -16,6 +17,7 @@ pub mod ports;
 pub mod process;
 pub mod site;
 pub mod tls;
+pub mod tmux;
 pub mod wait;
 
 pub use backend::{Answer, Backend};
@@ -24,6 +26,7 @@ pub use http::{Http, Reply};
 pub use mcp::{Legacy, Modern};
 pub use planes::{ControlPlane, DataPlane, Gateway, Pair};
 pub use process::Process;
+pub use tmux::Tmux;
 pub use wait::{until, until_true};
 
 use std::time::Duration;
