@@ -6,14 +6,16 @@ use crate::{
     api::{self, Context},
     args::Args,
     clock::Now,
-    config::{Published, Source},
+    config::{Heard, Published, Source},
     events::Log,
     fleet::{Hub, Rotation},
     status::Board,
     store::{Sqlite, Store, StoreError},
 };
 use o1_process::{OnExit, Readiness, StateDir, Tasks};
-use std::{collections::BTreeMap, error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, error::Error, fmt, io, net::SocketAddr, path::Path, sync::Arc, time::Duration,
+};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -46,11 +48,12 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.path("store.db"))?);
         let (nodes, kept) = (store.nodes().await?, store.failover_decisions().await?);
         let hub = Arc::new(Hub::deciding(nodes, kept, args.shadow, Now::read()));
-        let source = Source::open(args.config.clone(), store.clone(), hub.generation_floor()).await?;
-        let published = source.published();
+        let heard = Heard { generation_floor: hub.generation_floor(), ended: hub.ended() };
+        let source = Source::open(args.config.clone(), store.clone(), heard).await?;
+        let (published, changes) = (source.published(), source.desk());
         let board = Board::new(hub.clone(), published.clone(), started_at, listen);
         // Before the first node can ask.
-        hub.set_target(published.borrow().running.clone(), Now::read());
+        set_target(&published.borrow(), &hub);
         let every = Duration::from_secs(args.key_rotation);
         let rotation = Rotation::start(store.clone(), hub.clone(), every).await?;
 
@@ -83,7 +86,7 @@ impl App {
                 () = over.cancelled() => {}
             }
         });
-        let context = Context { hub, board, store, events, path: args.config.clone(), tasks: tasks.clone() };
+        let context = Context { hub, board, store, events, desk: changes, tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {
             if let Err(error) = api::serve(grpc, context).await {
                 tracing::error!(%error, "the gRPC server failed");
@@ -93,7 +96,8 @@ impl App {
         let addresses = BTreeMap::from([("listen", listen), ("admin", admin)]);
         state.write_addresses(&addresses).map_err(AppError::State)?;
         drop(starting);
-        let (config, state_dir) = (args.config.display(), args.state_dir.display());
+        let config = args.config.as_deref().map_or("the API".into(), Path::to_string_lossy);
+        let state_dir = args.state_dir.display();
         tracing::info!(%listen, %admin, %config, %state_dir, version = o1_process::VERSION, "control plane started");
         if !listen.ip().is_loopback() {
             tracing::warn!(%listen, "other machines reach this port, unencrypted and unauthenticated");
@@ -136,13 +140,17 @@ impl App {
 async fn publish(mut published: watch::Receiver<Published>, hub: Arc<Hub>) {
     // Ends with the source.
     while published.changed().await.is_ok() {
-        let running = published.borrow_and_update().running.clone();
+        let now = published.borrow_and_update().clone();
         let known = hub.look(|registry, _| registry.target().map(|target| target.version.clone()));
-        if running.as_ref().map(|running| &running.version) != known.as_ref() {
-            hub.set_target(running, Now::read());
+        if now.running.as_ref().map(|running| &running.version) != known.as_ref() {
+            set_target(&now, &hub);
         }
         hub.bump();
     }
+}
+
+fn set_target(published: &Published, hub: &Hub) {
+    hub.set_target(published.running.clone(), published.way.clone(), Now::read());
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {

@@ -9,9 +9,10 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "o1-control-plane", version = o1_process::VERSION)]
 pub struct Args {
-    /// The configuration of the fleet. May appear, change and disappear later.
-    #[arg(long, value_name = "FILE", env = "O1_CONFIG", default_value = "only1.yaml")]
-    pub config: PathBuf,
+    /// The file that says what the fleet runs. May appear, change and disappear later. Without one the API does:
+    /// o1ctl config apply; what was accepted last is in the state directory.
+    #[arg(long, value_name = "FILE", env = "O1_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Where nodes and o1ctl connect (gRPC). Port 0 lets the system choose.
     #[arg(long, value_name = "ADDR", env = "O1_LISTEN", default_value = "127.0.0.1:7400")]
     pub listen: SocketAddr,
@@ -70,7 +71,7 @@ mod tests {
         let args = read("").unwrap();
         assert_eq!(args.listen, "127.0.0.1:7400".parse().unwrap());
         assert_eq!(args.admin, "127.0.0.1:7401".parse().unwrap());
-        assert_eq!(args.config, PathBuf::from("only1.yaml"));
+        assert_eq!(args.config, None, "the API says what runs");
         assert_eq!(args.key_rotation, 24 * 3600);
         assert!(!args.shadow && read("--shadow").unwrap().shadow);
     }

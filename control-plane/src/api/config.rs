@@ -1,29 +1,73 @@
-//! `ConfigService`: is this document valid, what runs, what ran before.
+//! `ConfigService`: is this document valid, what should run from now on, what runs, what ran before.
 
-use super::{encode, errors, paging};
-use crate::{config::compile, store::Store};
+use super::{encode, errors, orders, paging, rollouts};
+use crate::{
+    config::{Change, Changed, Desk, Wish, compile},
+    fleet::Hub,
+    store::Store,
+};
+use futures_util::Stream;
 use o1_proto::{
     manifest,
     wire::{
-        ConfigDocument, GetConfigRequest, GetConfigResponse, ListConfigRevisionsRequest,
-        ListConfigRevisionsResponse, ValidateConfigRequest, ValidateConfigResponse,
-        config_service_server::ConfigService,
+        ApplyConfigRequest, ApplyConfigResponse, ConfigDocument, ConfigVersion, GetConfigRequest,
+        GetConfigResponse, ListConfigRevisionsRequest, ListConfigRevisionsResponse, RollbackConfigRequest,
+        RollbackConfigResponse, ValidateConfigRequest, ValidateConfigResponse, WatchRolloutRequest,
+        WatchRolloutResponse, config_service_server::ConfigService,
     },
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+
+/// What a document is called that has no name.
+const NAMELESS: &str = "document";
 
 /// See the module.
 pub struct Config {
     store: Arc<dyn Store>,
-    path: PathBuf,
+    desk: Desk,
+    hub: Arc<Hub>,
+    stop: CancellationToken,
 }
 
 impl Config {
-    pub(super) fn new(store: Arc<dyn Store>, path: PathBuf) -> Self {
-        Self { store, path }
+    pub(super) fn new(store: Arc<dyn Store>, desk: Desk, hub: Arc<Hub>, stop: CancellationToken) -> Self {
+        Self { store, desk, hub, stop }
     }
+
+    /// Asks for a change, and says in the log who did and what came of it.
+    async fn change(&self, change: Change) -> Result<Changed, Status> {
+        let Change { dry_run, actor, comment, request_id, .. } = change.clone();
+        let wish = match &change.wish {
+            Wish::Document(_, name) => format!("apply {name}"),
+            Wish::Revision(number) => format!("roll back to {number}"),
+        };
+        match self.desk.change(change).await {
+            Ok(changed) => {
+                let (version, no_op) = (&changed.version, changed.no_op);
+                tracing::info!(actor, wish, comment, request_id, dry_run, %version, no_op, "somebody changed the configuration");
+                Ok(changed)
+            }
+            Err(error) => {
+                let status = errors::change(&error);
+                tracing::warn!(
+                    actor,
+                    wish,
+                    comment,
+                    request_id,
+                    why = status.message(),
+                    "somebody changed the configuration in vain"
+                );
+                Err(status)
+            }
+        }
+    }
+}
+
+fn if_version(version: Option<&ConfigVersion>) -> Option<(u64, u64)> {
+    version.map(|version| (version.generation, version.revision))
 }
 
 #[tonic::async_trait]
@@ -34,7 +78,7 @@ impl ConfigService for Config {
     ) -> Result<Response<ValidateConfigResponse>, Status> {
         let document = request.into_inner().document.ok_or_else(|| errors::invalid("document: missing"))?;
         let file = match document.source.as_str() {
-            "" => self.path.display().to_string(),
+            "" => NAMELESS.to_owned(),
             source => source.to_owned(),
         };
         let compiled = spawn_blocking(move || compile(&file, &document.content))
@@ -51,6 +95,67 @@ impl ConfigService for Config {
         }))
     }
 
+    async fn apply_config(
+        &self,
+        request: Request<ApplyConfigRequest>,
+    ) -> Result<Response<ApplyConfigResponse>, Status> {
+        let actor = orders::peer(&request);
+        let asked = request.into_inner();
+        let document = asked.document.ok_or_else(|| errors::invalid("document: missing"))?;
+        let name = if document.source.is_empty() { NAMELESS.to_owned() } else { document.source };
+        let change = Change {
+            wish: Wish::Document(document.content, orders::bounded("document.source", name)?),
+            if_version: if_version(asked.if_version.as_ref()),
+            dry_run: asked.dry_run,
+            request_id: orders::request_id(asked.request_id)?,
+            actor,
+            comment: orders::bounded("comment", asked.comment)?,
+        };
+        let changed = self.change(change).await?;
+        Ok(Response::new(ApplyConfigResponse {
+            version: Some(encode::version(&changed.version)),
+            no_op: changed.no_op,
+            changes: changed.resources.iter().map(encode::resource_change).collect(),
+            warnings: changed.warnings.iter().map(encode::problem).collect(),
+        }))
+    }
+
+    async fn rollback_config(
+        &self,
+        request: Request<RollbackConfigRequest>,
+    ) -> Result<Response<RollbackConfigResponse>, Status> {
+        let actor = orders::peer(&request);
+        let asked = request.into_inner();
+        if asked.to_revision == 0 {
+            return Err(errors::invalid("to_revision: name one; ListConfigRevisions shows those that are"));
+        }
+        let change = Change {
+            wish: Wish::Revision(asked.to_revision),
+            if_version: if_version(asked.if_version.as_ref()),
+            dry_run: asked.dry_run,
+            request_id: orders::request_id(asked.request_id)?,
+            actor,
+            comment: orders::reason(asked.reason)?,
+        };
+        let changed = self.change(change).await?;
+        Ok(Response::new(RollbackConfigResponse {
+            version: Some(encode::version(&changed.version)),
+            no_op: changed.no_op,
+            changes: changed.resources.iter().map(encode::resource_change).collect(),
+        }))
+    }
+
+    type WatchRolloutStream = Pin<Box<dyn Stream<Item = Result<WatchRolloutResponse, Status>> + Send>>;
+
+    async fn watch_rollout(
+        &self,
+        request: Request<WatchRolloutRequest>,
+    ) -> Result<Response<Self::WatchRolloutStream>, Status> {
+        let (hub, store, stop) = (self.hub.clone(), self.store.clone(), self.stop.clone());
+        let pictures = rollouts::watch(hub, store, stop, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(pictures)))
+    }
+
     async fn get_config(
         &self,
         request: Request<GetConfigRequest>,
@@ -60,12 +165,8 @@ impl ConfigService for Config {
             0 => self.store.latest().await,
             number => self.store.revision(number).await,
         };
-        let stored = found.map_err(|error| errors::store(&error))?.ok_or_else(|| {
-            Status::not_found(match number {
-                0 => "no configuration has been accepted yet".to_owned(),
-                number => format!("there is no revision {number}: ListConfigRevisions shows those that are"),
-            })
-        })?;
+        let stored =
+            found.map_err(|error| errors::store(&error))?.ok_or_else(|| errors::no_revision(number))?;
         let content = manifest::redact(&stored.content);
         Ok(Response::new(GetConfigResponse {
             document: Some(ConfigDocument { content, source: stored.header.source.clone() }),

@@ -2,14 +2,16 @@
 
 use super::counts;
 use crate::{
-    config::{Revision, Version},
+    config::{How, ResourceChange, Revision, Version},
     fleet::{
-        Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Rejection,
-        ResourceKind, STATS, SyncState, Welcome,
+        Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Refuser,
+        Rejection, ResourceKind, RolloutState, STATS, SyncState, Welcome,
     },
     health::{FailoverStatus, Mode, NodeFailover, Stage},
     stats::{Rates, Reachability, Sample},
-    status::{self, ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, UpstreamState},
+    status::{
+        self, ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, RolloutSummary, UpstreamState,
+    },
     store::RevisionHeader,
 };
 use o1_proto::{
@@ -101,7 +103,41 @@ pub(super) fn revision(header: &RevisionHeader) -> wire::ConfigRevision {
         version: Some(version(&header.version)),
         created_at: Some(from_system_time(header.created_at)),
         source: header.source.clone(),
+        actor: header.account.actor.clone(),
+        comment: header.account.comment.clone(),
+        rollback_of: header.account.rollback_of.unwrap_or_default(),
+        rollout: rollout_state(header.rollout).into(),
+        undoes: header.undoes.unwrap_or_default(),
+        rejections: header.report.refused.iter().map(refuser).collect(),
     }
+}
+
+fn refuser(refuser: &Refuser) -> wire::NodeRejection {
+    let rejections = refuser.rejections.iter().cloned().map(rejection).collect();
+    wire::NodeRejection { node_id: refuser.node_id.clone(), rejections }
+}
+
+/// What became of a configuration.
+pub(super) fn rollout_state(state: RolloutState) -> wire::RolloutState {
+    match state {
+        RolloutState::Running => wire::RolloutState::Running,
+        RolloutState::RollingBack => wire::RolloutState::RollingBack,
+        RolloutState::Succeeded => wire::RolloutState::Succeeded,
+        RolloutState::Failed => wire::RolloutState::Failed,
+        RolloutState::RolledBack => wire::RolloutState::RolledBack,
+        RolloutState::Superseded => wire::RolloutState::Superseded,
+    }
+}
+
+/// A part of the configuration that differs.
+pub(super) fn resource_change(change: &ResourceChange) -> wire::ResourceChange {
+    let how = match change.how {
+        How::Added => wire::Change::Added,
+        How::Updated => wire::Change::Updated,
+        How::Removed => wire::Change::Removed,
+    };
+    let key = wire::ResourceKey { kind: change.kind, name: change.name.clone() };
+    wire::ResourceChange { key: Some(key), change: how.into() }
 }
 
 /// What is wrong with a document.
@@ -145,6 +181,19 @@ fn control_plane(status: ControlPlane) -> wire::ControlPlaneStatus {
         }),
         decisions: convert::from_decision_state(status.decisions),
         decisions_because: status.decisions_because,
+        rollout: status.rollout.map(rollout_summary),
+    }
+}
+
+fn rollout_summary(summary: RolloutSummary) -> wire::RolloutSummary {
+    wire::RolloutSummary {
+        state: rollout_state(summary.state).into(),
+        revision: summary.revision,
+        wave: summary.wave,
+        waves: summary.waves,
+        applied: summary.applied,
+        nodes: summary.nodes,
+        because: summary.because,
     }
 }
 
@@ -306,7 +355,7 @@ fn identity(identity: Identity) -> wire::NodeIdentity {
     }
 }
 
-fn rejection(rejection: Rejection) -> wire::Rejection {
+pub(super) fn rejection(rejection: Rejection) -> wire::Rejection {
     use wire::RejectionReason as R;
     let reason = match rejection.reason {
         Reason::Decode => R::Decode.into(),

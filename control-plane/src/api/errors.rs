@@ -1,6 +1,7 @@
 //! Failures → status codes. The one place that knows the codes.
 
 use crate::{
+    config::ChangeError,
     fleet::{AskError, HelloError, Lost},
     health::OrderError,
     stats::ReportError,
@@ -9,6 +10,9 @@ use crate::{
 use o1_proto::manifest::closest;
 use std::{collections::BTreeSet, error::Error as _};
 use tonic::Status;
+
+/// Problems of a document that one message names.
+const PROBLEMS: usize = 20;
 
 /// The caller broke a rule of the contract. `what` names the field.
 #[must_use]
@@ -50,6 +54,43 @@ pub fn store(error: &StoreError) -> Status {
         | StoreError::TooNew { .. }
         | StoreError::Open { .. }
         | StoreError::Failed { .. } => Status::internal(error.to_string()),
+    }
+}
+
+/// A revision that nobody accepted; 0: none was.
+#[must_use]
+pub fn no_revision(number: u64) -> Status {
+    Status::not_found(match number {
+        0 => "no configuration has been accepted yet".to_owned(),
+        number => format!("there is no revision {number}: ListConfigRevisions shows those that are"),
+    })
+}
+
+/// Changes of the configuration that are not made.
+#[must_use]
+pub fn change(error: &ChangeError) -> Status {
+    match error {
+        ChangeError::OwnedBy(path) => Status::failed_precondition(format!(
+            "the file {} says what the fleet runs: edit it, or start the control plane without --config",
+            path.display()
+        )),
+        ChangeError::Invalid(problems) => {
+            let listed: Vec<String> = problems.iter().take(PROBLEMS).map(ToString::to_string).collect();
+            let more = match problems.len().saturating_sub(PROBLEMS) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            invalid(format!("document: {}{more}", listed.join("; ")))
+        }
+        ChangeError::Conflict(Some(version)) => Status::aborted(format!(
+            "if_version: version {version} runs by now: look at what changed since, and decide again"
+        )),
+        ChangeError::Conflict(None) => Status::aborted("if_version: nothing runs yet"),
+        ChangeError::NoRevision(number) => no_revision(*number),
+        ChangeError::OtherRequest => invalid("request_id: it was another change before: choose a new one"),
+        ChangeError::Store(error) => store(error),
+        ChangeError::Busy => Status::resource_exhausted("as many changes wait as may: try again in a moment"),
+        ChangeError::Stopping => stopping(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
 //! [`answers`] of nodes, [`orders`] about failovers, [`mod@events`] of nodes and for readers, [`errors`] between failures
-//! and status codes, [`paging`] for lists.
+//! and status codes, [`paging`] for lists, [`rollouts`] for those who watch one.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
@@ -17,9 +17,10 @@ mod inspect;
 mod node;
 mod orders;
 mod paging;
+mod rollouts;
 mod status;
 
-use crate::{events::Log, fleet::Hub, status::Board, store::Store};
+use crate::{config::Desk, events::Log, fleet::Hub, status::Board, store::Store};
 use admin::Admin;
 use config::Config;
 use inspect::Inspect;
@@ -31,7 +32,7 @@ use o1_proto::wire::{
     status_service_server::StatusServiceServer,
 };
 use status::Statuses;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
@@ -54,8 +55,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// What happened.
     pub events: Log,
-    /// The file, as given; the name of documents without one.
-    pub path: PathBuf,
+    /// Where changes of the configuration are asked for.
+    pub desk: Desk,
     /// Runs the readers of streams.
     pub tasks: Tasks,
 }
@@ -83,13 +84,14 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     let admin = AdminServiceServer::new(Admin::new(context.hub.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    let config = Config::new(context.store, context.desk, context.hub.clone(), stop.clone());
     let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.events.clone(), context.tasks))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let statuses = StatusServiceServer::new(Statuses::new(context.board, context.events, stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let config = ConfigServiceServer::new(Config::new(context.store, context.path))
+    let config = ConfigServiceServer::new(config)
         // A document of the largest size, and what surrounds it.
         .max_decoding_message_size(MAX_MESSAGE + (64 << 10))
         .max_encoding_message_size(MAX_MESSAGE + (64 << 10));

@@ -164,11 +164,11 @@ async fn settled(hub: &Hub, dry_run: bool) -> Result<(), Status> {
 }
 
 /// Who asks, for the log.
-fn peer<T>(request: &Request<T>) -> String {
+pub(super) fn peer<T>(request: &Request<T>) -> String {
     request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string())
 }
 
-fn reason(text: String) -> Result<String, Status> {
+pub(super) fn reason(text: String) -> Result<String, Status> {
     let text = bounded("reason", text)?;
     if text.trim().is_empty() {
         return Err(errors::invalid("reason: say why, for those who read the log"));
@@ -176,11 +176,11 @@ fn reason(text: String) -> Result<String, Status> {
     Ok(text)
 }
 
-fn request_id(text: String) -> Result<String, Status> {
+pub(super) fn request_id(text: String) -> Result<String, Status> {
     bounded("request_id", text)
 }
 
-fn bounded(field: &str, text: String) -> Result<String, Status> {
+pub(super) fn bounded(field: &str, text: String) -> Result<String, Status> {
     if text.chars().count() > MAX_TEXT {
         return Err(errors::invalid(format!("{field}: at most {MAX_TEXT} characters")));
     }

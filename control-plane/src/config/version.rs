@@ -97,6 +97,18 @@ pub struct Revision {
     pub source: String,
 }
 
+/// How nodes get a revision.
+#[derive(Debug, Clone, Default)]
+pub enum Way {
+    /// They have it, or get it when they come.
+    #[default]
+    Settled,
+    /// All at once: there is nothing to go back to, or this goes back.
+    AtOnce,
+    /// In waves, and back to this if one refuses.
+    Waves(Arc<Revision>),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

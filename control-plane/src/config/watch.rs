@@ -30,6 +30,8 @@ pub struct Watch {
     directory: PathBuf,
     changed: Arc<Notify>,
     watcher: Option<Watcher>,
+    /// Something happened, and this long may pass before somebody looks.
+    latest: Option<Instant>,
     /// The last complaint, so that it is not repeated with every poll.
     complaint: Option<String>,
 }
@@ -49,20 +51,22 @@ impl Watch {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let mut watch = Self { directory, changed: Arc::new(Notify::new()), watcher: None, complaint: None };
+        let changed = Arc::new(Notify::new());
+        let mut watch = Self { directory, changed, watcher: None, latest: None, complaint: None };
         watch.ensure();
         watch
     }
 
     /// Returns when it is time to look at the file again: a while after something happened, or at the next poll.
+    /// Who stops waiting and waits again misses nothing.
     pub async fn wait(&mut self) {
-        if timeout(POLL, self.changed.notified()).await.is_ok() {
-            let latest = Instant::now() + IMPATIENCE;
-            loop {
-                let quiet = (Instant::now() + QUIET).min(latest);
-                if timeout_at(quiet, self.changed.notified()).await.is_err() {
-                    break;
-                }
+        if self.latest.is_none() && timeout(POLL, self.changed.notified()).await.is_ok() {
+            self.latest = Some(Instant::now() + IMPATIENCE);
+        }
+        while let Some(latest) = self.latest {
+            let quiet = (Instant::now() + QUIET).min(latest);
+            if timeout_at(quiet, self.changed.notified()).await.is_err() {
+                self.latest = None;
             }
         }
         self.ensure();

@@ -3,11 +3,11 @@
 
 use super::{
     Decided, DecisionLog, Event, Hello, HelloError, Lost, Message, Node, NodeRecord, NodeState, NodeUid, Out,
-    Outbox, Outcome, Parts, Question, Records, Registry, SealKey, StreamId, queries::Queries,
+    Outbox, Outcome, Parts, Progress, Question, Records, Registry, SealKey, StreamId, queries::Queries,
 };
 use crate::{
     clock::Now,
-    config::Revision,
+    config::{Revision, Way},
     health::{Decision, Decisions, Kept, Moment, Presence, Record},
     stats::{Ledger, Report, ReportError},
 };
@@ -35,6 +35,8 @@ pub struct Hub {
     /// Counts what a watcher of the fleet would want to see.
     changes: watch::Sender<u64>,
     generation_floor: watch::Sender<u64>,
+    /// The rollout that ended last.
+    ended: watch::Sender<Option<Progress>>,
 }
 
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Hub {
             decisions: DecisionLog::default(),
             changes: watch::Sender::new(0),
             generation_floor: watch::Sender::new(0),
+            ended: watch::Sender::new(None),
         }
     }
 
@@ -213,18 +216,30 @@ impl Hub {
         self.carry_out(fleet, outcome);
     }
 
-    /// Nodes should run something else from now on.
-    pub fn set_target(&self, target: Option<Arc<Revision>>, now: Now) {
+    /// Nodes should run this from now on, in this way.
+    pub fn set_target(&self, target: Option<Arc<Revision>>, way: Way, now: Now) {
         let mut fleet = self.lock();
-        if let Some(target) = &target {
-            fleet
-                .ledger
-                .keep_only(|name| target.fleet.upstreams.iter().any(|upstream| upstream.name == name));
-            fleet.decisions.configure(&target.fleet, self.moment(now));
-            self.decisions.put(fleet.decisions.take_change());
-        }
-        let outcome = fleet.registry.set_target(target, now);
+        let outcome = match (target, way) {
+            (Some(target), Way::AtOnce) => fleet.registry.roll_out(target, None, now),
+            (Some(target), Way::Waves(base)) => fleet.registry.roll_out(target, Some(base), now),
+            (target, _) => fleet.registry.set_target(target, now),
+        };
+        self.serve(&mut fleet, now);
         self.carry_out(fleet, outcome);
+    }
+
+    /// The ledger and the decisions hear which upstreams some node may serve.
+    fn serve(&self, fleet: &mut Fleet, now: Now) {
+        let Some(served) = fleet.registry.served() else { return };
+        fleet.ledger.keep_only(|name| served.upstreams.iter().any(|upstream| upstream.name == name));
+        fleet.decisions.configure(&served, self.moment(now));
+        self.decisions.put(fleet.decisions.take_change());
+    }
+
+    /// The rollout that ended last, of this process.
+    #[must_use]
+    pub fn ended(&self) -> watch::Receiver<Option<Progress>> {
+        self.ended.subscribe()
     }
 
     /// Nodes should seal and open tokens with other keys from now on.
@@ -456,7 +471,12 @@ impl Hub {
         decided.iter().for_each(log);
     }
 
-    fn carry_out(&self, mut fleet: MutexGuard<'_, Fleet>, outcome: Outcome) {
+    fn carry_out(&self, mut fleet: MutexGuard<'_, Fleet>, mut outcome: Outcome) {
+        if let Some(ended) = outcome.ended.take() {
+            // What only the configuration before had is no longer served, unless it comes back.
+            self.serve(&mut fleet, Now::read());
+            self.ended.send_replace(Some(ended));
+        }
         for (stream, out) in outcome.sends {
             fleet.send(stream, out);
         }

@@ -2,6 +2,7 @@
 //!
 //! [`Registry`] and [`Node`] decide (pure: they are told the time and answer with an [`Outcome`]); [`Hub`] holds
 //! the lock, carries outcomes to the streams, the log and the store; [`Outbox`] is what waits for one stream.
+//! A configuration reaches the nodes in waves: `rollout` says who is next, `rolling` asks it, [`Progress`] is the picture.
 //! [`Asked`] is a question that only a node can answer.
 //! What is decided about failovers waits in the [`DecisionLog`] until it is on disk.
 //! [`Rotation`] makes the keys that nodes seal tokens with, on a [`Schedule`].
@@ -15,9 +16,12 @@ mod identity;
 mod node;
 mod outbox;
 mod outcome;
+mod progress;
 mod queries;
 mod records;
 mod registry;
+mod rolling;
+mod rollout;
 mod rotation;
 mod seal_keys;
 
@@ -27,6 +31,7 @@ pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceN
 pub use node::{Node, NodeState, Refusal, SyncState};
 pub use outbox::{Goodbye, GoodbyeReason, Out, Outbox, Welcome};
 pub use outcome::{Event, Outcome, StreamId, What};
+pub use progress::{NodeProgress, Progress, Refuser, Report as RolloutReport, RolloutState, Standing};
 pub use queries::{Lost, Parts, Question};
 pub use records::{NodeRecord, Records};
 pub use registry::{Hello, HelloError, Message, Registry};

@@ -1,6 +1,6 @@
 //! What a decision about the fleet leads to. Plain values: the [`Hub`](super::Hub) carries them out.
 
-use super::{Identity, NodeRecord, NodeUid, Out, Rejection};
+use super::{Identity, NodeRecord, NodeUid, Out, Progress, Rejection};
 use crate::config::Version;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Outcome {
     pub records: Vec<(NodeUid, Option<NodeRecord>)>,
     /// Whether somebody who watches the fleet sees a difference.
     pub changed: bool,
+    /// The rollout ended just now, like this.
+    pub ended: Option<Progress>,
 }
 
 /// Something that happened to a node.

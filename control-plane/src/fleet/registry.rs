@@ -5,6 +5,7 @@ use super::{
     Outcome, Refusal, Rejection, SealKey, StreamId, Welcome,
     node::{InFlight, Session},
     outcome::What,
+    rolling::Rolling,
 };
 use crate::{
     clock::Now,
@@ -99,10 +100,13 @@ pub enum HelloError {
 pub struct Registry {
     /// The most nodes that are known at one time.
     pub(super) capacity: usize,
-    nodes: BTreeMap<NodeUid, Node>,
+    pub(super) nodes: BTreeMap<NodeUid, Node>,
     streams: HashMap<StreamId, NodeUid>,
     last_stream: u64,
-    target: Option<Arc<Revision>>,
+    /// What nodes should run in the end.
+    pub(super) target: Option<Arc<Revision>>,
+    /// How it gets there; `None`: it is there.
+    pub(super) rolling: Option<Rolling>,
     /// The one that seals first. Empty: there are none yet.
     seal_keys: Arc<[SealKey]>,
     generation: u64,
@@ -119,6 +123,7 @@ impl Default for Registry {
             streams: HashMap::new(),
             last_stream: 0,
             target: None,
+            rolling: None,
             seal_keys: Arc::default(),
             generation: 0,
             decisions: DecisionState::default(),
@@ -162,7 +167,7 @@ impl Registry {
         self.nodes.get(&uid)
     }
 
-    /// What nodes should run.
+    /// What nodes should run in the end.
     #[must_use]
     pub fn target(&self) -> Option<&Arc<Revision>> {
         self.target.as_ref()
@@ -214,20 +219,31 @@ impl Registry {
             self.generation = self.generation.max(applied.generation.saturating_add(1));
             out.event(node, What::Foreign(applied));
         }
-        out.sends.push((id, Out::Welcome(Welcome { target })));
+        self.welcome(uid, id, now, &mut out);
+        (out, Ok(id))
+    }
+
+    /// A node whose stream has begun hears what it should run, and gets it.
+    fn welcome(&mut self, uid: NodeUid, id: StreamId, now: Now, out: &mut Outcome) {
+        let target = self.target_of(uid).cloned();
+        let version = target.as_ref().map(|target| target.version.clone());
+        out.sends.push((id, Out::Welcome(Welcome { target: version })));
         if !self.seal_keys.is_empty() {
             out.sends.push((id, Out::SealKeys(self.seal_keys.clone())));
         }
-        pump(node, self.target.as_ref(), now, &mut out);
-        out.remember(node);
-        self.show(uid, now, &mut out);
-        (out, Ok(id))
+        if let Some(node) = self.nodes.get_mut(&uid) {
+            pump(node, target.as_ref(), now, out);
+            out.remember(node);
+        }
+        self.noticed(uid, now, out);
+        self.show(uid, now, out);
     }
 
     /// A message arrives. One of a stream that is over says nothing any more.
     pub fn message(&mut self, stream: StreamId, message: Message, now: Now) -> Outcome {
         let mut out = Outcome::default();
-        let (target, decisions) = (self.target.clone(), self.decisions);
+        let decisions = self.decisions;
+        let target = self.uid(stream).and_then(|uid| self.target_of(uid)).cloned();
         let Some((uid, node)) = self.on(stream) else { return out };
         node.hear(now);
         match message {
@@ -274,6 +290,7 @@ impl Registry {
         }
         let Some(node) = self.nodes.get_mut(&uid) else { return out };
         pump(node, target.as_ref(), now, &mut out);
+        self.noticed(uid, now, &mut out);
         self.show(uid, now, &mut out);
         out
     }
@@ -290,10 +307,10 @@ impl Registry {
         out
     }
 
-    /// Nodes should run something else from now on.
+    /// Every node should run this from now on, and that is nothing new.
     pub fn set_target(&mut self, target: Option<Arc<Revision>>, now: Now) -> Outcome {
         let mut out = Outcome { changed: true, ..Outcome::default() };
-        self.target = target;
+        (self.target, self.rolling) = (target, None);
         let uids: Vec<NodeUid> = self.nodes.keys().copied().collect();
         for uid in uids {
             if let Some(node) = self.nodes.get_mut(&uid) {
@@ -345,6 +362,7 @@ impl Registry {
             }
             self.show(uid, now, &mut out);
         }
+        self.advance(now, &mut out);
         out
     }
 
@@ -396,11 +414,11 @@ impl Registry {
     }
 
     /// Notes what there is to see of a node, and whether that has changed.
-    fn show(&mut self, uid: NodeUid, now: Now, out: &mut Outcome) {
-        let target = self.target.as_ref().map(|target| &target.version);
-        if let Some(node) = self.nodes.get_mut(&uid).filter(|node| !node.is_awaited(now.instant)) {
-            let shown = Some((node.state(now.instant), node.sync(target, now.instant)));
-            out.changed |= node.shown != shown;
+    pub(super) fn show(&mut self, uid: NodeUid, now: Now, out: &mut Outcome) {
+        let Some(node) = self.nodes.get(&uid).filter(|node| !node.is_awaited(now.instant)) else { return };
+        let shown = Some((node.state(now.instant), self.sync(node, now.instant)));
+        out.changed |= node.shown != shown;
+        if let Some(node) = self.nodes.get_mut(&uid) {
             node.shown = shown;
         }
     }
@@ -436,7 +454,7 @@ fn part(node: &mut Node, for_good: bool, message: String, now: Now, out: &mut Ou
 }
 
 /// Sends the target if it is due: one update at a time, the newest one.
-fn pump(node: &mut Node, target: Option<&Arc<Revision>>, now: Now, out: &mut Outcome) {
+pub(super) fn pump(node: &mut Node, target: Option<&Arc<Revision>>, now: Now, out: &mut Outcome) {
     let Some(target) = target.filter(|target| node.wants(&target.version)) else { return };
     let Some(session) = &mut node.session else { return };
     session.nonce += 1;

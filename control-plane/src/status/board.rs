@@ -1,12 +1,13 @@
 //! Takes the picture.
 
 use super::{
-    ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, Source, UpstreamStatus, upstream,
+    ConfigTarget, ControlPlane, FleetStatus, NodeCounts, NodeStatus, RolloutSummary, Source, UpstreamStatus,
+    upstream,
 };
 use crate::{
     clock::Now,
-    config::Published,
-    fleet::{Hub, Node, NodeState, NodeUid, Registry, SyncState},
+    config::{Published, Undone},
+    fleet::{Hub, Node, NodeState, NodeUid, Registry, RolloutState, Standing, SyncState},
     stats::{Ledger, Sample, UpstreamLedger},
 };
 use o1_proto::model;
@@ -43,7 +44,7 @@ impl Board {
     /// The whole fleet now.
     #[must_use]
     pub fn fleet(&self, now: Now) -> FleetStatus {
-        let source = self.source();
+        let (source, undone) = (self.source(), self.published.borrow().undone.clone());
         self.hub.look_at_all(now, |registry, ledger, decisions, moment| FleetStatus {
             as_of: now.wall,
             control_plane: ControlPlane {
@@ -54,6 +55,7 @@ impl Board {
                     version: target.version.clone(),
                     accepted_at: target.accepted_at,
                 }),
+                rollout: rollout(registry, undone, now),
                 source,
                 decisions: decisions.state(),
                 decisions_because: decisions.because().to_owned(),
@@ -94,9 +96,30 @@ impl Board {
     }
 }
 
+/// Of what runs; or of what was taken back, when what runs does that.
+fn rollout(registry: &Registry, undone: Option<Undone>, now: Now) -> Option<RolloutSummary> {
+    let progress = registry.progress(now.instant);
+    let numbers =
+        progress.as_ref().map(|one| (one.wave, one.waves, one.count(Standing::Applied), one.nodes.len()));
+    let (wave, waves, applied, nodes) = numbers.unwrap_or_default();
+    let is_over = progress.as_ref().is_none_or(|progress| progress.state.is_over());
+    let (state, revision, because) = match (undone, &progress) {
+        (Some(undone), _) => {
+            let state = if is_over { RolloutState::RolledBack } else { RolloutState::RollingBack };
+            (state, undone.revision, undone.because)
+        }
+        (None, Some(progress)) if progress.state == RolloutState::RollingBack => {
+            (progress.state, progress.version.revision, progress.report().to_string())
+        }
+        (None, Some(progress)) => (progress.state, progress.version.revision, String::new()),
+        (None, None) => return None,
+    };
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+    Some(RolloutSummary { state, revision, wave, waves, applied, nodes, because })
+}
+
 fn counts(registry: &Registry, now: Now) -> NodeCounts {
     let mut counts = NodeCounts::default();
-    let target = registry.target().map(|target| &target.version);
     for node in registry.nodes(now.instant) {
         match node.state(now.instant) {
             NodeState::Connected => {}
@@ -108,7 +131,7 @@ fn counts(registry: &Registry, now: Now) -> NodeCounts {
             NodeState::Left | NodeState::DuplicateIdentity => continue,
         }
         counts.connected += 1;
-        *match node.sync(target, now.instant) {
+        *match registry.sync(node, now.instant) {
             SyncState::Synced => &mut counts.synced,
             SyncState::Pending => &mut counts.pending,
             SyncState::Stale => &mut counts.stale,
@@ -142,9 +165,8 @@ fn upstreams(registry: &Registry, ledger: &Ledger, now: Now) -> Vec<UpstreamStat
 }
 
 fn node_status(node: &Node, registry: &Registry, ledger: &Ledger, now: Now) -> NodeStatus {
-    let target = registry.target().map(|target| &target.version);
     let latest = ledger.latest(node.identity.uid);
-    let sync = node.sync(target, now.instant);
+    let sync = registry.sync(node, now.instant);
     let refused = node.refused.as_ref();
     NodeStatus {
         node: node.identity.clone(),

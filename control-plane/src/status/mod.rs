@@ -12,6 +12,6 @@ pub mod upstream;
 
 pub use board::Board;
 pub use picture::{
-    ConfigTarget, ControlPlane, EndpointStatus, FleetStatus, NodeCounts, NodeStatus, RatesView, Source,
-    TierStatus, UpstreamState, UpstreamStatus,
+    ConfigTarget, ControlPlane, EndpointStatus, FleetStatus, NodeCounts, NodeStatus, RatesView,
+    RolloutSummary, Source, TierStatus, UpstreamState, UpstreamStatus,
 };

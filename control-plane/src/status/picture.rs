@@ -3,7 +3,7 @@
 use super::time::{rfc3339, rfc3339_opt, seconds_opt};
 use crate::{
     config::Version,
-    fleet::{Identity, NodeState, Rejection, SyncState},
+    fleet::{Identity, NodeState, Rejection, RolloutState, SyncState},
     health::FailoverStatus,
     stats::{BatchCounters, CacheCounters, Counters, EndpointCounters, Rates, Sample},
 };
@@ -40,6 +40,8 @@ pub struct ControlPlane {
     pub listen: String,
     /// What nodes should run; `None`: nothing was ever accepted.
     pub target: Option<ConfigTarget>,
+    /// How it reaches the nodes; `None`: every node that comes gets it.
+    pub rollout: Option<RolloutSummary>,
     /// The file that the configuration comes from.
     pub source: Source,
     /// Whether failovers are decided on.
@@ -60,10 +62,29 @@ pub struct ConfigTarget {
     pub accepted_at: SystemTime,
 }
 
+/// How what nodes should run reaches them, or what became of what was taken back just before.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolloutSummary {
+    /// Whether it goes on.
+    pub state: RolloutState,
+    /// Of which revision.
+    pub revision: u64,
+    /// The present wave, from 1.
+    pub wave: u32,
+    /// Of so many.
+    pub waves: u32,
+    /// Nodes that run it, or are back on what was before.
+    pub applied: u32,
+    /// Nodes that are there or were.
+    pub nodes: u32,
+    /// Why it was stopped; empty: it was not.
+    pub because: String,
+}
+
 /// The file that the configuration comes from.
 #[derive(Debug, Clone, Serialize)]
 pub struct Source {
-    /// As given.
+    /// As given; empty: there is no file, and the API says what runs.
     pub path: String,
     /// When it was last looked at.
     #[serde(serialize_with = "rfc3339_opt")]

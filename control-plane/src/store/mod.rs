@@ -9,12 +9,13 @@
 mod error;
 mod events;
 mod failover;
+mod revisions;
 pub mod sqlite;
 
 #[cfg(test)]
 mod event_suite;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 
 pub use error::StoreError;
 pub use sqlite::Sqlite;
@@ -22,7 +23,7 @@ pub use sqlite::Sqlite;
 use crate::{
     config::Version,
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
-    fleet::{NodeRecord, NodeUid, SealKey},
+    fleet::{NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
     health,
 };
 use futures_util::future::BoxFuture;
@@ -35,7 +36,8 @@ pub type Reply<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The agreement. Times are kept to the millisecond.
 pub trait Store: Send + Sync + 'static {
-    /// Adds a revision after the latest one: its number is that of the latest plus one, from 1.
+    /// Adds a revision after the latest one: its number is that of the latest plus one, from 1. With it, all or
+    /// nothing: the rollouts that it ends, and the request it answers.
     fn append_revision(&self, new: NewRevision) -> Reply<'_, RevisionHeader>;
 
     /// The revision that was added last.
@@ -46,6 +48,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// At most `limit` revisions with numbers below `before`, newest first.
     fn revisions(&self, before: Option<u64>, limit: usize) -> Reply<'_, Vec<RevisionHeader>>;
+
+    /// A rollout is over; what came of it.
+    fn end_rollout(&self, revision: u64, state: RolloutState, report: RolloutReport) -> Reply<'_, ()>;
+
+    /// What came of a request for a change, within a day.
+    fn config_request(&self, id: String) -> Reply<'_, Option<ConfigRequest>>;
+
+    /// Remembers a request that changed nothing. Those of more than a day before may be dropped.
+    fn keep_config_request(&self, request: ConfigRequest, now: SystemTime) -> Reply<'_, ()>;
 
     /// Every remembered node, by uid.
     fn nodes(&self) -> Reply<'_, Vec<NodeRecord>>;
@@ -108,8 +119,27 @@ pub struct NewRevision {
     pub content: Vec<u8>,
     /// Where it came from: `file:/etc/only1.yaml`.
     pub source: String,
+    /// Who made it, and why.
+    pub account: Account,
+    /// What was before, where nodes can go back to it: the rollout is in waves.
+    pub base: Option<u64>,
     /// When it was accepted.
     pub created_at: SystemTime,
+    /// The rollout that this revision takes back, and what came of it.
+    pub undoes: Option<(u64, RolloutReport)>,
+    /// The request it answers: the id and what was asked.
+    pub request: Option<(String, Vec<u8>)>,
+}
+
+/// Who made a revision, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Who, as far as is known; empty: nobody knows.
+    pub actor: String,
+    /// Why; may be empty.
+    pub comment: String,
+    /// The revision whose document it repeats.
+    pub rollback_of: Option<u64>,
 }
 
 /// What there is to know of a revision without its document.
@@ -121,6 +151,16 @@ pub struct RevisionHeader {
     pub created_at: SystemTime,
     /// Where it came from.
     pub source: String,
+    /// Who made it, and why.
+    pub account: Account,
+    /// What was before, where nodes could go back to it.
+    pub base: Option<u64>,
+    /// The revision whose rollout was stopped and which this one takes back.
+    pub undoes: Option<u64>,
+    /// What became of it.
+    pub rollout: RolloutState,
+    /// The same in full, once it is over.
+    pub report: RolloutReport,
 }
 
 /// A revision with its document.
@@ -130,4 +170,17 @@ pub struct StoredRevision {
     pub header: RevisionHeader,
     /// The document as written.
     pub content: Vec<u8>,
+}
+
+/// A request for a change of the configuration that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigRequest {
+    /// As the caller named it.
+    pub id: String,
+    /// What was asked, so that an id is not used for two things.
+    pub asked: Vec<u8>,
+    /// The revision it led to, or that ran already.
+    pub revision: u64,
+    /// Whether it changed nothing.
+    pub no_op: bool,
 }

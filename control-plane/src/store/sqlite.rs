@@ -2,15 +2,17 @@
 //!
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
-use super::{NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, events, failover};
+use super::{
+    ConfigRequest, NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, events, failover,
+    revisions,
+};
 use crate::{
-    config::{Digest, Version},
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
-    fleet::{NodeRecord, NodeUid, SealKey},
+    fleet::{NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
     health,
 };
 use o1_proto::model::{Event, FailoverStats};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, ErrorCode, params};
 use std::{
     fs::{OpenOptions, Permissions},
     io,
@@ -58,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
 ",
     failover::SCHEMA,
     events::SCHEMA,
+    revisions::SCHEMA,
 ];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -115,70 +118,33 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn append_revision(&self, new: NewRevision) -> Reply<'_, RevisionHeader> {
-        self.ask("store the configuration", move |connection| {
-            let created_ms = to_ms(new.created_at);
-            let transaction = connection.transaction()?;
-            let revision: i64 = transaction.query_row(
-                "INSERT INTO config_revision (revision, generation, digest, content, source, created_ms)
-                 SELECT coalesce(max(revision), 0) + 1, ?1, ?2, ?3, ?4, ?5 FROM config_revision
-                 RETURNING revision",
-                params![
-                    new.generation.cast_signed(),
-                    new.digest.as_bytes(),
-                    new.content,
-                    new.source,
-                    created_ms
-                ],
-                |row| row.get(0),
-            )?;
-            transaction.commit()?;
-            let version = Version {
-                generation: new.generation,
-                revision: revision.cast_unsigned(),
-                digest: new.digest,
-            };
-            Ok(RevisionHeader { version, created_at: from_ms(created_ms), source: new.source })
-        })
+        self.ask("store the configuration", move |connection| revisions::append(connection, new))
     }
 
     fn latest(&self) -> Reply<'_, Option<StoredRevision>> {
-        self.ask("read the latest configuration", |connection| {
-            connection
-                .query_row(
-                    "SELECT revision, generation, digest, source, created_ms, content
-                     FROM config_revision ORDER BY revision DESC LIMIT 1",
-                    [],
-                    stored,
-                )
-                .optional()
-        })
+        self.ask("read the latest configuration", revisions::latest)
     }
 
     fn revision(&self, number: u64) -> Reply<'_, Option<StoredRevision>> {
-        self.ask("read a configuration", move |connection| {
-            connection
-                .query_row(
-                    "SELECT revision, generation, digest, source, created_ms, content
-                     FROM config_revision WHERE revision = ?1",
-                    [number.cast_signed()],
-                    stored,
-                )
-                .optional()
-        })
+        self.ask("read a configuration", move |connection| revisions::one(connection, number))
     }
 
     fn revisions(&self, before: Option<u64>, limit: usize) -> Reply<'_, Vec<RevisionHeader>> {
-        self.ask("list configurations", move |connection| {
-            let before = before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            connection
-                .prepare_cached(
-                    "SELECT revision, generation, digest, source, created_ms
-                     FROM config_revision WHERE revision < ?1 ORDER BY revision DESC LIMIT ?2",
-                )?
-                .query_map([before, limit], header)?
-                .collect()
+        self.ask("list configurations", move |connection| revisions::list(connection, before, limit))
+    }
+
+    fn end_rollout(&self, revision: u64, state: RolloutState, report: RolloutReport) -> Reply<'_, ()> {
+        self.ask("store the end of a rollout", move |connection| {
+            revisions::end(connection, revision, state, &report)
         })
+    }
+
+    fn config_request(&self, id: String) -> Reply<'_, Option<ConfigRequest>> {
+        self.ask("look a request up", move |connection| revisions::request(connection, &id))
+    }
+
+    fn keep_config_request(&self, request: ConfigRequest, now: SystemTime) -> Reply<'_, ()> {
+        self.ask("store a request", move |connection| revisions::keep(connection, &request, now))
     }
 
     fn nodes(&self) -> Reply<'_, Vec<NodeRecord>> {
@@ -347,24 +313,7 @@ fn open_error(path: &Path, error: rusqlite::Error) -> StoreError {
     }
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRevision> {
-    Ok(StoredRevision { header: header(row)?, content: row.get(5)? })
-}
-
-fn header(row: &Row<'_>) -> rusqlite::Result<RevisionHeader> {
-    let (revision, generation): (i64, i64) = (row.get(0)?, row.get(1)?);
-    Ok(RevisionHeader {
-        version: Version {
-            generation: generation.cast_unsigned(),
-            revision: revision.cast_unsigned(),
-            digest: Digest::new(row.get(2)?),
-        },
-        source: row.get(3)?,
-        created_at: from_ms(row.get(4)?),
-    })
-}
-
-fn conversion(column: usize, error: serde_json::Error) -> rusqlite::Error {
+pub(super) fn conversion(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
 }
 

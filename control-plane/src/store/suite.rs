@@ -3,10 +3,10 @@
 
 pub(crate) use super::event_suite::*;
 
-use super::{NewRevision, Store};
+use super::{Account, ConfigRequest, NewRevision, Store};
 use crate::{
     config::Digest,
-    fleet::{NodeRecord, NodeUid, SealKey, sample_record},
+    fleet::{NodeRecord, NodeUid, Refuser, RolloutReport, RolloutState, SealKey, sample_record},
     health::{Answer, Kept, Maintenance, Mode, Ordered, REQUEST_LIFE, Record},
 };
 use o1_proto::model::{self, DecisionReason};
@@ -24,6 +24,9 @@ macro_rules! behaves_like_a_store {
             many_writers_at_once_get_different_numbers
             nodes_are_remembered_replaced_and_forgotten
             documents_come_back_byte_for_byte
+            a_revision_says_who_made_it_and_what_it_repeats
+            a_newer_revision_ends_what_was_under_way
+            a_request_leads_to_one_revision_and_is_dropped_after_a_day
             sealing_keys_are_replaced_as_a_whole_and_keep_their_order
             decisions_are_kept_with_everything_that_belongs_to_them
             answers_to_orders_are_dropped_after_a_day
@@ -58,6 +61,10 @@ pub(crate) fn new_revision(content: &str) -> NewRevision {
         digest: Digest::new(blake3::hash(content.as_bytes()).as_bytes().to_vec()),
         content: content.as_bytes().to_vec(),
         source: "file:only1.yaml".to_owned(),
+        account: Account::default(),
+        base: None,
+        undoes: None,
+        request: None,
         created_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
     }
 }
@@ -146,6 +153,75 @@ pub(crate) async fn documents_come_back_byte_for_byte<S: Store>(open: impl Fn() 
     let store = open();
     store.append_revision(NewRevision { content: content.clone(), ..new_revision("") }).await.unwrap();
     assert_eq!(store.latest().await.unwrap().unwrap().content, content);
+}
+
+fn report() -> RolloutReport {
+    let refuser = Refuser {
+        node_id: "n\"1".to_owned(),
+        rejections: sample_record("a", 1).refused.map(|one| one.rejections).unwrap_or_default(),
+    };
+    RolloutReport { applied: 7, refused: vec![refuser], silent: vec!["n2".to_owned()], away: vec![] }
+}
+
+pub(crate) async fn a_revision_says_who_made_it_and_what_it_repeats<S: Store>(open: impl Fn() -> S) {
+    let account = Account {
+        actor: "127.0.0.1:40000".to_owned(),
+        comment: "it's \"better\"".to_owned(),
+        rollback_of: Some(u64::MAX >> 1),
+    };
+    let new = NewRevision { account: account.clone(), base: Some(1), ..new_revision("one") };
+    let header = open().append_revision(new).await.unwrap();
+    let found = open().revision(1).await.unwrap().unwrap().header;
+    assert_eq!(found, header);
+    assert_eq!((found.account, found.base, found.undoes), (account, Some(1), None));
+    assert_eq!((found.rollout, found.report), (RolloutState::Running, RolloutReport::default()));
+}
+
+pub(crate) async fn a_newer_revision_ends_what_was_under_way<S: Store>(open: impl Fn() -> S) {
+    let store = open();
+    for text in ["one", "two", "three"] {
+        store.append_revision(new_revision(text)).await.unwrap();
+    }
+    store.end_rollout(3, RolloutState::Succeeded, report()).await.unwrap();
+    store.append_revision(new_revision("four")).await.unwrap();
+    let undoes = Some((4, report()));
+    store.append_revision(NewRevision { undoes, ..new_revision("three") }).await.unwrap();
+    drop(store);
+    let found = open().revisions(None, 10).await.unwrap();
+    let states: Vec<_> = found.iter().map(|header| (header.rollout, header.undoes)).collect();
+    let superseded = (RolloutState::Superseded, None);
+    assert_eq!(
+        states,
+        [
+            (RolloutState::Running, Some(4)),
+            (RolloutState::RolledBack, None),
+            (RolloutState::Succeeded, None),
+            superseded,
+            superseded
+        ]
+    );
+    assert_eq!((&found[1].report, &found[2].report), (&report(), &report()));
+}
+
+pub(crate) async fn a_request_leads_to_one_revision_and_is_dropped_after_a_day<S: Store>(
+    open: impl Fn() -> S,
+) {
+    let store = open();
+    let first = new_revision("one");
+    let at = first.created_at;
+    let request = Some(("r1".to_owned(), b"asked".to_vec()));
+    store.append_revision(NewRevision { request, ..first }).await.unwrap();
+    let other = ConfigRequest { id: "r2".to_owned(), asked: vec![0], revision: 1, no_op: true };
+    store.keep_config_request(other.clone(), at + Duration::from_secs(2)).await.unwrap();
+    drop(store);
+    let store = open();
+    let known = ConfigRequest { id: "r1".to_owned(), asked: b"asked".to_vec(), revision: 1, no_op: false };
+    assert_eq!(store.config_request("r1".to_owned()).await.unwrap(), Some(known));
+    assert_eq!(store.config_request("r3".to_owned()).await.unwrap(), None);
+    let new = ConfigRequest { id: "r3".to_owned(), ..other.clone() };
+    store.keep_config_request(new, at + REQUEST_LIFE + Duration::from_secs(1)).await.unwrap();
+    assert_eq!(store.config_request("r1".to_owned()).await.unwrap(), None);
+    assert_eq!(store.config_request("r2".to_owned()).await.unwrap(), Some(other));
 }
 
 pub(crate) async fn sealing_keys_are_replaced_as_a_whole_and_keep_their_order<S: Store>(

@@ -168,7 +168,7 @@ impl Plane {
 pub fn args(dir: &Path) -> Args {
     let any = "127.0.0.1:0".parse().unwrap();
     Args {
-        config: config_in(dir),
+        config: Some(config_in(dir)),
         listen: any,
         admin: any,
         state_dir: dir.join("state"),
