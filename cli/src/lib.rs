@@ -10,6 +10,7 @@
 pub mod args;
 mod client;
 mod commands;
+pub mod configs;
 mod connect;
 pub mod counts;
 pub mod events;
@@ -26,7 +27,7 @@ mod verdict;
 
 pub use terminal::{Colour, Terminal};
 
-use args::{Args, Cache, Command, Config, Token};
+use args::{Args, Cache, Command, Config, Global, Token};
 use failover::Store;
 use report::{Error, Exit};
 use std::ffi::OsString;
@@ -64,6 +65,17 @@ fn dispatch(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
     runtime.block_on(perform(args, terminal))
 }
 
+async fn configure(global: &Global, command: &Config, terminal: &mut Terminal) -> Result<Exit, Error> {
+    match command {
+        Config::Check(check) => commands::check::run(check, terminal),
+        Config::Apply(apply) => commands::config::apply(global, apply, terminal).await,
+        Config::Diff(diff) => commands::config::diff(global, diff, terminal).await,
+        Config::History(history) => commands::config::history(global, history, terminal).await,
+        Config::Rollback(rollback) => commands::config::rollback(global, rollback, terminal).await,
+        Config::Show(show) => commands::config::show(global, show, terminal).await,
+    }
+}
+
 async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
     let global = &args.global;
     match &args.command {
@@ -98,7 +110,7 @@ async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
         Command::Unpin(unpin) => commands::orders::unpin(global, unpin, terminal).await,
         Command::Maintenance(switch) => commands::orders::maintenance(global, switch, terminal).await,
         Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
-        Command::Config { command: Config::Check(check) } => commands::check::run(check, terminal),
+        Command::Config { command } => configure(global, command, terminal).await,
         Command::SampleServer(sample) => sample::run(sample, terminal).await,
         Command::SampleCalls(calls) => {
             let stop = Box::pin(o1_process::signal::terminate());

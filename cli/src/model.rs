@@ -4,6 +4,7 @@
 //! changed. Every figure is measured or `None`.
 
 use crate::{
+    configs::RolloutSummary,
     counts::{Batches, Endpoint, NodeEndpoint, Tier},
     failover::{DecisionState, Failover, decisions},
 };
@@ -37,6 +38,8 @@ pub struct ControlPlane {
     pub target: Option<ConfigVersion>,
     /// When `target` was accepted.
     pub target_accepted_at: Option<Timestamp>,
+    /// How it reaches the nodes; `None`: every node that comes gets it.
+    pub rollout: Option<RolloutSummary>,
     /// The file behind it.
     pub source: Option<ConfigSource>,
     /// Whether it decides about failovers; `None`: it does not say.
@@ -60,7 +63,7 @@ pub struct ConfigVersion {
 /// The configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct ConfigSource {
-    /// Where it is, on the machine of the control plane.
+    /// Where it is, on the machine of the control plane; empty: there is none, `o1ctl config apply` says what runs.
     pub path: String,
     /// When its content was last looked at.
     pub checked_at: Option<Timestamp>,

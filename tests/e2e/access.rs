@@ -449,7 +449,11 @@ async fn a_node_that_others_reach_serves_nobody_until_it_is_told_whom() {
     control.edit(&format!("{open}clients: {{auth: none}}\n"));
     answers(200).await;
     control.edit(&format!("{open}# nothing said\n"));
-    control.node_until("n1", "refuses again", |node| node["sync"] == "rejected").await;
+    until("the refusal in the status", SOON, || async {
+        let status = control.o1ctl(&["status"]).await;
+        (status["control_plane"]["source"]["problems"][0]["rule"] == "config-rolled-back").then_some(())
+    })
+    .await;
     assert_eq!(list(&http, "/mcp").await.status, 200, "a refused configuration changes nothing");
 }
 

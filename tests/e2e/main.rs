@@ -51,6 +51,8 @@ mod repair;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod rollout;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod routes;

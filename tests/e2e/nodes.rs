@@ -30,7 +30,7 @@ async fn two_data_planes_show_side_by_side_and_run_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_cannot_run_a_configuration_refuses_it_with_reasons_and_serves_the_old_one() {
+async fn what_one_node_cannot_run_is_taken_back_from_all_and_the_reasons_are_said() {
     let backend = Backend::start().await;
     let control = ControlPlane::start(&config([backend.upstream("only")])).await;
     let with = o1_tests::planes::Options {
@@ -38,38 +38,57 @@ async fn a_node_that_cannot_run_a_configuration_refuses_it_with_reasons_and_serv
         ..Default::default()
     };
     let able = DataPlane::start_with(control.listen, "able", with).await;
-    let unable = DataPlane::start(control.listen, "unable").await;
+    let mut unable = DataPlane::start(control.listen, "unable").await;
     control.synced("able").await;
     control.synced("unable").await;
 
     let headers = "    headers: {Authorization: \"env:O1_TEST_TOKEN\"}\n";
-    control.edit(&config([backend.upstream("only") + headers, backend.upstream("more")]));
-    let node = control.node_until("unable", "rejected", |node| node["sync"] == "rejected").await;
-    let rejection = &node["rejections"][0];
-    assert_eq!(rejection["reason"], "local_dependency", "{node}");
-    assert!(rejection["resource"].as_str().unwrap().contains("only"), "{rejection}");
-    let field = rejection["field"].as_str().unwrap();
-    assert!(field.eq_ignore_ascii_case("headers.Authorization"), "{rejection}");
-    assert!(rejection["message"].as_str().unwrap().contains("O1_TEST_TOKEN"), "{rejection}");
-
-    control.synced("able").await;
-    assert_eq!(Modern::new(able.listen, "/mcp").tools().await.len(), 2);
-    let reply = Modern::new(able.listen, "/mcp").call("only__echo", "{}").await;
-    assert_eq!(reply.status, 200);
-    assert_eq!(backend.last("tools/call").header("authorization"), "secret-of-the-test");
-    assert_eq!(Modern::new(unable.listen, "/mcp").tools().await, ["only__echo"], "it serves what it had");
+    let edit = config([backend.upstream("only") + headers, backend.upstream("more")]);
+    control.edit(&edit);
+    let refused = async |control: &ControlPlane, expected: bool| {
+        until("the file to be refused or not", Duration::from_secs(20), || async {
+            let status = control.o1ctl(&["status"]).await;
+            (status["control_plane"]["source"]["refused"] == expected).then_some(status)
+        })
+        .await
+    };
+    let status = refused(&control, true).await;
+    let problem = &status["control_plane"]["source"]["problems"][0];
+    assert_eq!(problem["rule"], "config-rolled-back", "{problem}");
+    let what = problem["what"].as_str().unwrap();
+    for word in ["unable", "only", "authorization", "O1_TEST_TOKEN"] {
+        assert!(what.contains(word), "{what}");
+    }
+    for (node, address) in [("able", able.listen), ("unable", unable.listen)] {
+        control.synced(node).await;
+        assert_eq!(Modern::new(address, "/mcp").tools().await, ["only__echo"], "{node} has what it had");
+    }
+    let history = control.o1ctl(&["config", "history"]).await;
+    let states: Vec<_> = history["revisions"].as_array().unwrap().iter().map(|one| &one["rollout"]).collect();
+    assert_eq!(states, ["succeeded", "rolled_back", "succeeded"], "{history}");
+    assert_eq!(history["revisions"][1]["refused"][0]["node_id"], "unable", "{history}");
+    assert_eq!(history["revisions"][1]["refused"][0]["rejections"][0]["reason"], "local_dependency");
     let said = control.process.stderr.text() + &able.process.stderr.text() + &unable.process.stderr.text();
     assert!(!said.contains("secret-of-the-test"), "no log holds the secret");
-    let status = control.o1ctl(&["status"]).await;
-    assert_eq!(status["nodes"]["rejected"], 1, "{status}");
 
-    // The reasons outlive the control plane, and a good edit ends the matter.
+    // The reasons outlive the control plane, which does not try again by itself.
     let mut control = control;
     control.restart().await;
-    let node = control.node_until("unable", "rejected again", |node| node["sync"] == "rejected").await;
-    assert_eq!(node["rejections"][0]["reason"], "local_dependency", "{node}");
-    control.edit(&config([backend.upstream("only"), backend.upstream("other")]));
-    control.synced("unable").await;
+    let again = refused(&control, true).await;
+    assert_eq!(again["control_plane"]["source"]["problems"][0]["what"], what);
+    control.synced("able").await;
+    assert_eq!(control.o1ctl(&["config", "history"]).await["revisions"].as_array().unwrap().len(), 3);
+
+    // Without the node that cannot, any edit is another try.
+    unable.process.kill();
+    control.edit(&(edit + "# again\n"));
+    refused(&control, false).await;
+    until("the edit to be served", Duration::from_secs(20), || async {
+        (Modern::new(able.listen, "/mcp").tools().await.len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(Modern::new(able.listen, "/mcp").call("only__echo", "{}").await.status, 200);
+    assert_eq!(backend.last("tools/call").header("authorization"), "secret-of-the-test");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Output,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -48,6 +49,8 @@ pub struct ControlPlane {
     /// Where it serves HTTP for operators.
     pub admin: SocketAddr,
     dir: TempDir,
+    /// Whether it is told where the file is; if not, the API says what runs.
+    has_file: bool,
     flags: Vec<String>,
 }
 
@@ -65,25 +68,40 @@ impl ControlPlane {
     /// # Panics
     /// It does not start.
     pub async fn start_with(config: &str, flags: &[&str]) -> Self {
+        Self::begin(config, true, flags).await
+    }
+
+    /// Starts one without a file: `o1ctl config apply` says what runs. The document is there for it, as [`Self::config`].
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_without_file(document: &str) -> Self {
+        Self::begin(document, false, &[]).await
+    }
+
+    async fn begin(config: &str, has_file: bool, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(dir.path().join("etc")).expect("the directory is ours");
         std::fs::write(dir.path().join("etc/only1.yaml"), config).expect("the directory is ours");
         let any = "127.0.0.1:0".parse().expect("an address");
         let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (process, listen, admin) = Self::run(dir.path(), ports::lasting(), any, &flags).await;
-        Self { process, listen, admin, dir, flags }
+        let (process, listen, admin) = Self::run(dir.path(), ports::lasting(), any, has_file, &flags).await;
+        Self { process, listen, admin, dir, has_file, flags }
     }
 
     async fn run(
         dir: &Path,
         listen: SocketAddr,
         admin: SocketAddr,
+        has_file: bool,
         flags: &[String],
     ) -> (Process, SocketAddr, SocketAddr) {
         let state = dir.join("state");
         let _ = std::fs::remove_file(state.join("addresses.json"));
         let mut process = Process::start("o1-control-plane", &binary("o1-control-plane"), |command| {
-            command.arg("--config").arg(dir.join("etc/only1.yaml"));
+            if has_file {
+                command.arg("--config").arg(dir.join("etc/only1.yaml"));
+            }
             command.args(["--listen", &listen.to_string(), "--admin", &admin.to_string()]);
             command.arg("--state-dir").arg(&state).args(flags);
         });
@@ -100,7 +118,7 @@ impl ControlPlane {
         self.process.kill();
         let any = "127.0.0.1:0".parse().expect("an address");
         (self.process, self.listen, self.admin) =
-            Self::run(self.dir.path(), self.listen, any, &self.flags).await;
+            Self::run(self.dir.path(), self.listen, any, self.has_file, &self.flags).await;
     }
 
     /// The file it watches.
@@ -125,6 +143,19 @@ impl ControlPlane {
         let mut values = self.o1ctl_lines(arguments).await;
         assert_eq!(values.len(), 1, "o1ctl {arguments:?} says one thing");
         values.remove(0)
+    }
+
+    /// How `o1ctl` ends, with what it wrote.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub async fn o1ctl_ends(&self, arguments: &[&str]) -> Output {
+        let run = tokio::process::Command::new(binary("o1ctl"))
+            .args(arguments)
+            .args(["--control", &format!("http://{}", self.listen)])
+            .kill_on_drop(true)
+            .output();
+        in_time("o1ctl", START, run).await.expect("o1ctl starts")
     }
 
     /// The same of a command that prints an object a line.

@@ -174,7 +174,7 @@ fn kind(text: &str) -> Result<EventKind, String> {
     })
 }
 
-fn text(text: &str) -> Result<String, String> {
+pub(super) fn text(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it must say something".to_owned()),
         text => Ok(text.to_owned()),

@@ -1,7 +1,9 @@
 //! What was typed. Nothing here touches the world; clap reads the environment for `O1_CONTROL`.
 
+mod config;
 mod failover;
 
+pub use config::{Apply, Check, Config, Diff, History, Means, Rollback, Show};
 pub use failover::{Events, Maintenance, OrderStore, Pin, Side, Sign, Since, Switch, Unpin};
 
 use crate::{output::span, terminal::Colour};
@@ -138,7 +140,7 @@ Orders by hand are carried out all the same.")]
         #[command(subcommand)]
         command: Token,
     },
-    /// Work with configuration files
+    /// What the fleet runs: change it, look at it, go back
     Config {
         /// What to do with them.
         #[command(subcommand)]
@@ -425,31 +427,6 @@ pub struct NewToken {
     /// Whose it is; sessions belong to the name
     #[arg(long, value_name = "NAME", default_value = "client")]
     pub name: String,
-    /// For programs
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `o1ctl config …`.
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Say everything that is wrong with a configuration file; needs no control plane
-    Check(Check),
-}
-
-/// `o1ctl config check`.
-#[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
-Examples:
-  o1ctl config check only1.yaml
-  envsubst < only1.yaml.in | o1ctl config check --strict -")]
-pub struct Check {
-    /// The file; `-` reads standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Refuse warnings too
-    #[arg(long)]
-    pub strict: bool,
     /// For programs
     #[arg(long)]
     pub json: bool,

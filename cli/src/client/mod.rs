@@ -1,6 +1,7 @@
 //! Asks a control plane, and turns its messages into `model` right here: the only module that knows generated
 //! types.
 
+mod config;
 mod counts;
 mod events;
 mod failover;
@@ -37,6 +38,7 @@ pub struct Client {
     status: wire::status_service_client::StatusServiceClient<Link>,
     inspect: wire::inspect_service_client::InspectServiceClient<Link>,
     admin: wire::admin_service_client::AdminServiceClient<Link>,
+    config: wire::config_service_client::ConfigServiceClient<Link>,
 }
 
 impl Client {
@@ -51,7 +53,9 @@ impl Client {
         let inspect = wire::inspect_service_client::InspectServiceClient::new(link.clone())
             .max_decoding_message_size(ANSWER_BYTES);
         let admin = wire::admin_service_client::AdminServiceClient::new(link.clone());
-        Ok(Self { link, status, inspect, admin })
+        let config = wire::config_service_client::ConfigServiceClient::new(link.clone())
+            .max_decoding_message_size(ANSWER_BYTES);
+        Ok(Self { link, status, inspect, admin, config })
     }
 
     /// The fleet now.
@@ -143,6 +147,7 @@ fn control_plane(wire: wire::ControlPlaneStatus) -> model::ControlPlane {
         listen: wire.listen,
         target: wire.target.as_ref().map(version),
         target_accepted_at: moment(wire.target_accepted_at.as_ref()),
+        rollout: wire.rollout.map(config::summary),
         source: wire.source.map(|source| model::ConfigSource {
             path: source.path,
             checked_at: moment(source.checked_at.as_ref()),
@@ -274,7 +279,16 @@ fn rejection(wire: wire::Rejection) -> model::Rejection {
         wire::RejectionReason::Conflict => "conflict",
         wire::RejectionReason::Internal => "internal",
     };
-    let resource = wire.resource.map(|key| match key.kind() {
+    model::Rejection {
+        resource: wire.resource.map(resource).unwrap_or_default(),
+        reason: reason.to_owned(),
+        field: wire.field_path,
+        message: wire.message,
+    }
+}
+
+fn resource(key: wire::ResourceKey) -> String {
+    match key.kind() {
         wire::ResourceKind::Upstream => format!("upstream {}", key.name),
         wire::ResourceKind::Clients
         | wire::ResourceKind::Auth
@@ -282,12 +296,6 @@ fn rejection(wire: wire::Rejection) -> model::Rejection {
         | wire::ResourceKind::Batching => key.name,
         wire::ResourceKind::Server => format!("server {}", key.name),
         wire::ResourceKind::Unspecified => format!("resource {}", key.name),
-    });
-    model::Rejection {
-        resource: resource.unwrap_or_default(),
-        reason: reason.to_owned(),
-        field: wire.field_path,
-        message: wire.message,
     }
 }
 

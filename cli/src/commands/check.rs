@@ -22,9 +22,7 @@ const FILE_BYTES: u64 = 8 << 20;
 /// # Errors
 /// The file cannot be read, or there is no reader.
 pub fn run(args: &Check, terminal: &mut Terminal) -> Result<Exit, Error> {
-    let stdin = args.file == Path::new("-");
-    let file = if stdin { "<stdin>".to_owned() } else { args.file.display().to_string() };
-    let text = if stdin { bounded(&file, io::stdin()) } else { load(&args.file) }?;
+    let (file, text) = read(&args.file)?;
     let checked = check(&file, &text);
     let valid = checked.fleet.is_some() && (checked.warnings.is_empty() || !args.strict);
     let text =
@@ -64,6 +62,14 @@ fn plain(problem: o1_proto::problem::Problem) -> Problem {
         what: problem.what,
         hint: problem.hint,
     }
+}
+
+/// Reads a configuration file, or standard input as `-`; its name in messages too.
+pub(super) fn read(path: &Path) -> Result<(String, Vec<u8>), Error> {
+    let stdin = path == Path::new("-");
+    let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let text = if stdin { bounded(&name, io::stdin()) } else { load(path) }?;
+    Ok((name, text))
 }
 
 /// Reads a configuration file.

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod check;
+pub mod config;
 mod end;
 pub mod events;
 pub mod explain;

@@ -137,7 +137,7 @@ fn below(node: &Node) -> Page {
 }
 
 /// `upstream weather, headers.Authorization: variable X is not set (local_dependency)`
-fn reason(rejection: &Rejection) -> String {
+pub(super) fn reason(rejection: &Rejection) -> String {
     let place: Vec<_> = [&rejection.resource, &rejection.field]
         .into_iter()
         .filter(|part| !part.is_empty())

@@ -10,6 +10,7 @@ use super::{
     table::Table,
 };
 use crate::{
+    configs::RolloutState,
     failover::{DecisionState, Failover},
     model::{Node, NodeCounts, Status, Upstream, UpstreamState},
     verdict::STALE_AFTER,
@@ -41,6 +42,9 @@ pub fn page(status: &Status, view: &View<'_>) -> Page {
         page.push(line);
     }
     if let Some(line) = decisions(status) {
+        page.push(line);
+    }
+    if let Some(line) = rollout(status) {
         page.push(line);
     }
     page.gap();
@@ -85,6 +89,30 @@ pub fn decisions(status: &Status) -> Option<Line> {
         because => format!(": {because}"),
     };
     Some(Line::of(format!("⚠️ decisions {}{because}", state.word()), Style::Warning))
+}
+
+/// A line only while a change is on its way, or when it came back. What a file says and does not run is told with it.
+fn rollout(status: &Status) -> Option<Line> {
+    let plane = &status.control_plane;
+    let rollout = plane.rollout.as_ref()?;
+    let (revision, because) = (rollout.revision, &rollout.because);
+    let nodes = nodes_of(rollout.applied, rollout.nodes);
+    let text = match rollout.state {
+        RolloutState::Running => {
+            format!(
+                "revision {revision} is on its way: wave {} of {}, {nodes} run it",
+                rollout.wave, rollout.waves
+            )
+        }
+        RolloutState::RollingBack => {
+            format!("⚠️ revision {revision} is taken back, {nodes} run what ran before: {because}")
+        }
+        RolloutState::RolledBack if plane.source.as_ref().is_none_or(|source| !source.refused) => {
+            format!("⚠️ revision {revision} was rolled back: {because}")
+        }
+        _ => return None,
+    };
+    Some(Line::of(text, if rollout.state == RolloutState::Running { Style::Bold } else { Style::Warning }))
 }
 
 fn nodes_of(some: u32, all: u32) -> String {

@@ -117,6 +117,7 @@ impl ConfigService for Config {
             no_op: changed.no_op,
             changes: changed.resources.iter().map(encode::resource_change).collect(),
             warnings: changed.warnings.iter().map(encode::problem).collect(),
+            already_done: changed.already_done,
         }))
     }
 
@@ -142,6 +143,7 @@ impl ConfigService for Config {
             version: Some(encode::version(&changed.version)),
             no_op: changed.no_op,
             changes: changed.resources.iter().map(encode::resource_change).collect(),
+            already_done: changed.already_done,
         }))
     }
 

@@ -54,6 +54,8 @@ pub struct Changed {
     pub version: Version,
     /// It was so already.
     pub no_op: bool,
+    /// The same request came before, and this is what came of it.
+    pub already_done: bool,
     /// What differs.
     pub resources: Vec<ResourceChange>,
     /// What the author of the document should know.

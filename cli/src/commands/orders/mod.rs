@@ -130,17 +130,18 @@ pub async fn maintenance(
 
 /// With an id of its own, so that a repeated order is one.
 fn sign(args: &Sign) -> Result<Signed, Error> {
-    let request_id = match &args.request_id {
-        Some(given) => given.clone(),
-        None => {
-            let mut random = [0_u8; 16];
-            getrandom::fill(&mut random).map_err(|error| {
-                Error::local(format!("cannot name the order: {error}"), "use --request-id")
-            })?;
-            random.iter().map(|byte| format!("{byte:02x}")).collect()
-        }
-    };
-    Ok(Signed { request_id, reason: args.reason.clone() })
+    Ok(Signed { request_id: request_id(args.request_id.as_ref())?, reason: args.reason.clone() })
+}
+
+/// The id that was given, or a random one.
+pub(super) fn request_id(given: Option<&String>) -> Result<String, Error> {
+    if let Some(given) = given {
+        return Ok(given.clone());
+    }
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::local(format!("cannot name the order: {error}"), "use --request-id"))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Where orders are placed.

@@ -43,6 +43,7 @@ fn the_shape_of_status_is_stable() {
               "digest": "0000000000000000000000000000000000000000000000000000000000000007"
             },
             "target_accepted_at": "2026-11-21T16:00:00Z",
+            "rollout": null,
             "source": {
               "path": "/etc/only1.yaml",
               "checked_at": "2026-11-21T17:05:00Z",
@@ -541,7 +542,7 @@ fn every_key_is_described_in_the_readme() {
         serde_json::to_value(orders::maintenance_page(&maintenance, None).report),
     ];
     let mut keys = BTreeSet::new();
-    for report in reports {
+    for report in reports.into_iter().chain(super::config::reports()) {
         collect(&report.unwrap(), &mut keys);
     }
     keys.remove("zone"); // a label

@@ -1,6 +1,7 @@
 //! A fleet to show.
 
 mod cache;
+mod config;
 mod events;
 pub(crate) mod failover;
 mod inspect;

@@ -64,7 +64,7 @@ impl Source {
         }
         let version = self.running.as_ref().map(|running| running.revision.version.clone());
         let version = version.ok_or(ChangeError::Conflict(None))?;
-        Ok(Changed { version, no_op, resources, warnings })
+        Ok(Changed { version, no_op, already_done: false, resources, warnings })
     }
 
     /// What was answered to the same request before.
@@ -79,7 +79,8 @@ impl Source {
         let stored = self.store.revision(known.revision).await?;
         let header = stored.ok_or(ChangeError::NoRevision(known.revision))?.header;
         let (resources, warnings) = (Vec::new(), Vec::new());
-        Ok(Some(Changed { version: header.version, no_op: known.no_op, resources, warnings }))
+        let (version, no_op, already_done) = (header.version, known.no_op, true);
+        Ok(Some(Changed { version, no_op, already_done, resources, warnings }))
     }
 
     /// The rollout of what runs has ended: that is written down, or what was before comes back.
