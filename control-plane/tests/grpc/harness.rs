@@ -66,9 +66,25 @@ impl Plane {
         Self::over(dir).await
     }
 
+    /// Over a fresh directory; the API says what runs.
+    pub async fn without_file() -> Self {
+        Self::without_file_over(tempfile::tempdir().unwrap()).await
+    }
+
+    /// The same over a directory that may have been used before.
+    pub async fn without_file_over(dir: TempDir) -> Self {
+        let args = Args { config: None, ..args(dir.path()) };
+        Self::start(dir, args).await
+    }
+
     /// Over a directory that may have been used before.
     pub async fn over(dir: TempDir) -> Self {
-        let app = App::start(args(dir.path())).await.expect("it starts");
+        let args = args(dir.path());
+        Self::start(dir, args).await
+    }
+
+    async fn start(dir: TempDir, args: Args) -> Self {
+        let app = App::start(args).await.expect("it starts");
         let (listen, admin) = (app.listen(), app.admin());
         let (stop, stopped) = oneshot::channel();
         let mut running = JoinSet::new();

@@ -2,6 +2,7 @@
 //! a process can show, the real program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by ending")]
 
+mod changing;
 mod config_file;
 mod events;
 mod failing_over;
