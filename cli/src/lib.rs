@@ -73,6 +73,7 @@ async fn configure(global: &Global, command: &Config, terminal: &mut Terminal) -
         Config::History(history) => commands::config::history(global, history, terminal).await,
         Config::Rollback(rollback) => commands::config::rollback(global, rollback, terminal).await,
         Config::Show(show) => commands::config::show(global, show, terminal).await,
+        Config::Schema => commands::config::schema(terminal),
     }
 }
 

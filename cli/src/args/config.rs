@@ -19,6 +19,14 @@ pub enum Config {
     Rollback(Rollback),
     /// The document of a revision; secrets are not shown
     Show(Show),
+    /// The JSON Schema of configuration files, for editors
+    #[command(after_long_help = "\
+Examples:
+  o1ctl config schema > only1.schema.json
+
+With the first line `# yaml-language-server: $schema=only1.schema.json` editors complete and check the file.
+It knows shapes: o1ctl config check knows every rule.")]
+    Schema,
 }
 
 /// `o1ctl config check`.

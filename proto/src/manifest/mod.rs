@@ -22,6 +22,7 @@ mod redact;
 mod reference_page;
 mod report;
 pub mod rules;
+mod schema;
 mod servers;
 mod spread;
 mod suggest;
@@ -30,7 +31,7 @@ mod upstream;
 mod url;
 mod values;
 
-pub use self::{redact::redact, reference_page::reference_page, suggest::closest};
+pub use self::{redact::redact, reference_page::reference_page, schema::json_schema, suggest::closest};
 
 use self::{node::At, reader::Field, report::Report};
 use crate::{model::Fleet, problem::Problem};

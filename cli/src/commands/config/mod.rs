@@ -1,4 +1,4 @@
-//! `o1ctl config apply`, `diff`, `history`, `rollback` and `show`: what the fleet runs, ran and should run.
+//! `o1ctl config apply`, `diff`, `history`, `rollback`, `show` and `schema`: what the fleet runs, ran and should run.
 
 mod wait;
 
@@ -124,6 +124,15 @@ pub async fn show(global: &Global, args: &Show, terminal: &mut Terminal) -> Resu
     let text =
         if out.is_tty() { config::document_page(&text).paint(out.colour()) } else { text.into_owned() };
     out.write(&text)?;
+    Ok(Exit::Healthy)
+}
+
+/// Prints what editors need to know of configuration files.
+///
+/// # Errors
+/// No reader.
+pub fn schema(terminal: &mut Terminal) -> Result<Exit, Error> {
+    terminal.out.write(&json::pretty(&manifest::json_schema()))?;
     Ok(Exit::Healthy)
 }
 

@@ -5,6 +5,7 @@ mod model;
 mod page;
 mod redaction;
 mod robust;
+mod schema;
 mod special;
 
 use super::parse;
