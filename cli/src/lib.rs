@@ -15,6 +15,7 @@ mod connect;
 pub mod counts;
 pub mod events;
 pub mod failover;
+pub mod import;
 pub mod inspect;
 pub mod model;
 pub mod orders;
@@ -74,6 +75,7 @@ async fn configure(global: &Global, command: &Config, terminal: &mut Terminal) -
         Config::Rollback(rollback) => commands::config::rollback(global, rollback, terminal).await,
         Config::Show(show) => commands::config::show(global, show, terminal).await,
         Config::Schema => commands::config::schema(terminal),
+        Config::Import(import) => commands::config::import(import, terminal),
     }
 }
 

@@ -27,6 +27,8 @@ Examples:
 With the first line `# yaml-language-server: $schema=only1.schema.json` editors complete and check the file.
 It knows shapes: o1ctl config check knows every rule.")]
     Schema,
+    /// Turn the `mcpServers` of a desktop client into a configuration file
+    Import(Import),
 }
 
 /// `o1ctl config check`.
@@ -154,6 +156,22 @@ pub struct Show {
     /// The number that o1ctl config history shows [default: what should run]
     #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     pub revision: Option<u64>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `o1ctl config import`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  o1ctl config import ~/.config/Claude/claude_desktop_config.json > only1.yaml
+
+Values that look like secrets stay behind: the file refers to variables of the node, and notes on stderr name them.")]
+pub struct Import {
+    /// The JSON file; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
     /// For programs
     #[arg(long)]
     pub json: bool,

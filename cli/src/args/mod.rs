@@ -3,7 +3,7 @@
 mod config;
 mod failover;
 
-pub use config::{Apply, Check, Config, Diff, History, Means, Rollback, Show};
+pub use config::{Apply, Check, Config, Diff, History, Import, Means, Rollback, Show};
 pub use failover::{Events, Maintenance, OrderStore, Pin, Side, Sign, Since, Switch, Unpin};
 
 use crate::{output::span, terminal::Colour};

@@ -78,6 +78,21 @@ pub struct ShowReport<'a> {
     pub document: &'a str,
 }
 
+/// `o1ctl config import --json`.
+#[derive(Debug, Serialize)]
+pub struct ImportReport<'a> {
+    /// What was read.
+    pub file: &'a str,
+    /// What came of it.
+    pub document: &'a str,
+    /// How many upstreams it has.
+    pub servers: usize,
+    /// What its author should do or know.
+    pub notes: &'a [String],
+    /// Whether it can be used as it is.
+    pub valid: bool,
+}
+
 /// A file beside what should run.
 pub struct Difference<'a> {
     /// What should run.

@@ -1,4 +1,5 @@
-//! `o1ctl config apply`, `diff`, `history`, `rollback`, `show` and `schema`: what the fleet runs, ran and should run.
+//! `o1ctl config apply`, `diff`, `history`, `rollback`, `show`, `schema` and `import`: what the fleet runs, ran and
+//! should run.
 
 mod wait;
 
@@ -9,10 +10,11 @@ use super::{
     tools::connect,
 };
 use crate::{
-    args::{Apply, Diff, Global, History, Means, Rollback, Show},
+    args::{Apply, Diff, Global, History, Import, Means, Rollback, Show},
     client::Client,
     configs::{Change, Wish},
     connect::{Failure, Target},
+    import,
     output::{
         config::{self, Difference, Done, Kind},
         json,
@@ -134,6 +136,46 @@ pub async fn show(global: &Global, args: &Show, terminal: &mut Terminal) -> Resu
 pub fn schema(terminal: &mut Terminal) -> Result<Exit, Error> {
     terminal.out.write(&json::pretty(&manifest::json_schema()))?;
     Ok(Exit::Healthy)
+}
+
+/// Turns what a desktop client keeps into a document of ours.
+///
+/// # Errors
+/// The file cannot be read or is something else; or no reader.
+pub fn import(args: &Import, terminal: &mut Terminal) -> Result<Exit, Error> {
+    let (file, text) = read(&args.file)?;
+    let imported = import::import(&text).map_err(|what| {
+        Error::local(
+            format!("{file}: {what}"),
+            "it reads the file in which a desktop client keeps its `mcpServers`",
+        )
+    })?;
+    let problems = import::problems(&imported);
+    let valid = problems.is_empty();
+    if args.json {
+        let report = config::ImportReport {
+            file: &file,
+            document: &imported.document,
+            servers: imported.servers,
+            notes: &imported.notes,
+            valid,
+        };
+        terminal.out.write(&json::pretty(&report))?;
+    } else {
+        let mut page = Page::default();
+        for note in imported.notes.iter().chain(&problems) {
+            page.push(Line::of(format!("note: {note}"), Style::Warning));
+        }
+        terminal.err.write(&page.paint(terminal.err.colour()))?;
+        let out = &mut terminal.out;
+        let text = if out.is_tty() {
+            config::document_page(&imported.document).paint(out.colour())
+        } else {
+            imported.document
+        };
+        out.write(&text)?;
+    }
+    Ok(if valid { Exit::Healthy } else { Exit::Degraded })
 }
 
 /// Where changes are asked for.

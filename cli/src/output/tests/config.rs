@@ -4,7 +4,7 @@ use crate::{
     model::{Problem, Rejection},
     output::{
         config::{
-            Difference, Done, HistoryReport, Kind, ShowReport, Waited, about, difference_page,
+            Difference, Done, HistoryReport, ImportReport, Kind, ShowReport, Waited, about, difference_page,
             difference_report, done_page, history_page, progress,
         },
         json,
@@ -175,6 +175,7 @@ pub(super) fn reports() -> Vec<serde_json::Result<serde_json::Value>> {
         serde_json::to_value(HistoryReport { revisions: std::slice::from_ref(&revision) }),
         serde_json::to_value(ShowReport { revision: &revision, document: "a" }),
         serde_json::to_value(difference_report(&difference)),
+        serde_json::to_value(ImportReport { file: "x", document: "a", servers: 1, notes: &[], valid: true }),
     ]
 }
 
