@@ -65,15 +65,16 @@ async fn files_that_are_missing_or_wrong_refuse_the_configuration_and_name_thems
     let control = &gateway.control;
     let rejected = |what: &'static str| async move {
         until("the refusal", SECONDS, || async {
-            let nodes = control.o1ctl(&["nodes"]).await.to_string();
-            nodes.contains(what).then_some(nodes)
+            // Every node runs what it ran before, so that none of them has anything to say any more.
+            let status = control.o1ctl(&["status"]).await.to_string();
+            status.contains(what).then_some(status)
         })
         .await
     };
     let said = rejected("key.pem cannot be read on this node").await;
     assert!(said.contains("tls.key"), "{said}");
     authority.issue().write(folder.path());
-    // A refused version is parked: the next one is tried.
+    // What was taken back stays so: another text is tried.
     gateway
         .control
         .edit(&(config([plain.upstream("plain"), with_tls(&backend, "secure", folder.path())]) + "\n"));
