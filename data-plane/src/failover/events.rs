@@ -1,11 +1,8 @@
 //! What the log is told of what happens, in the words of the contract.
 
-use super::{Record, Shared, log::Run};
+use super::{Record, Shared, keeper::AGAIN, log::Run};
 use o1_proto::model::{Event, EventKind};
 use std::time::{Duration, SystemTime};
-
-/// How long to wait before what could not be made durable is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// An event of an upstream, now, with what always belongs to it.

@@ -26,7 +26,7 @@ use alone::Link;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use keeper::Keeper;
-use log::{Entry, Identity, Log, Record};
+use log::{Entry, Identity, Log, Record, Waiting};
 use machine::Machine;
 use o1_process::OnExit;
 use o1_proto::model::{
@@ -380,18 +380,27 @@ impl Shared {
 
     /// One more call stands behind the entry that waits for the same write, if one does.
     fn join(&self, upstream: &str, identity: Identity) -> Option<u64> {
-        let mut shared = lock(&self.shared_entries);
-        let (seq, oldest) = self.log.upstream(upstream, |kept| {
-            (kept.journal.find(identity), kept.journal.iter().next().map(|(seq, _)| seq))
-        });
-        let entries = shared.entry(upstream.to_owned()).or_default();
-        entries.forget_before(oldest?);
-        entries.join(seq?)
+        self.standing_behind(upstream, |entries, journal| entries.join(journal.find(identity)?))
     }
 
     /// One call less stands behind an entry: it was refused. Whether none is left, so that it goes.
     fn leave(&self, upstream: &str, seq: u64) -> bool {
-        lock(&self.shared_entries).entry(upstream.to_owned()).or_default().leave(seq)
+        self.standing_behind(upstream, |entries, _| entries.leave(seq))
+    }
+
+    /// Changes who stands behind the entries of an upstream, and forgets those that wait no longer.
+    fn standing_behind<T>(
+        &self,
+        upstream: &str,
+        change: impl FnOnce(&mut SharedEntries, &Waiting) -> T,
+    ) -> T {
+        let mut shared = lock(&self.shared_entries);
+        let entries = shared.entry(upstream.to_owned()).or_default();
+        self.log.upstream(upstream, |kept| {
+            let oldest = kept.journal.iter().next().map_or(u64::MAX, |(seq, _)| seq);
+            entries.forget_before(oldest);
+            change(entries, &kept.journal)
+        })
     }
 
     /// The next place in a journal.

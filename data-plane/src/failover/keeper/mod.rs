@@ -31,7 +31,7 @@ use tokio::{
 /// How often it is looked whether time alone is a reason to act.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long to wait before a step that could not be made durable is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 /// How long calls may take to notice that nobody waits for them.
 const CUT: Duration = Duration::from_millis(500);
 
