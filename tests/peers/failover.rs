@@ -34,11 +34,14 @@ impl Visitor {
             Step { method: "tools/call", params, expect, until }
         };
         let put = |when, expect| call("put", json!({"id": self.id(when)}), expect, false);
+        // Who writes this has had the answer to the write before. Its own answer the kill may take away.
+        let answered = call("put", json!({"id": self.id("answered")}), " has ", true);
         let who = |expect| call("who", json!({}), expect, true);
         let heard = |expect| Step { method: "heard", params: json!({}), expect, until: true };
         let mut steps = vec![
             who(r#""text":"primary""#),
             put("before", "primary has"),
+            answered,
             who(r#""activeStore":"backup""#),
             put("during", r#""journaled":true"#),
             who(r#""text":"primary""#),
@@ -90,7 +93,7 @@ async fn official_clients_keep_their_session_through_a_failover_and_back() {
     let urls: Vec<_> = visitors.iter().map(|visitor| site.gateway.url(visitor.path)).collect();
     let visits = join_all(visitors.iter().zip(urls).map(|(visitor, url)| visitor.visits(url)));
     let faults = async {
-        written(&site.primary, &visitors, "before").await;
+        written(&site.primary, &visitors, "answered").await;
         site.primary.kill();
         written(&site.backup, &visitors, "during").await;
         site.primary.restart().await;
