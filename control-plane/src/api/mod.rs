@@ -1,6 +1,7 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
 //! [`answers`] of nodes, [`orders`] about failovers, [`mod@events`] of nodes and for readers, [`errors`] between failures
-//! and status codes, [`paging`] for lists, [`rollouts`] for those who watch one.
+//! and status codes, [`paging`] for lists, [`pictures`] for those who watch the status, [`rollouts`] for those who watch
+//! one.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
@@ -17,6 +18,7 @@ mod inspect;
 mod node;
 mod orders;
 mod paging;
+mod pictures;
 mod rollouts;
 mod status;
 

@@ -1,6 +1,6 @@
 //! `StatusService`: the picture of the fleet, once or again and again.
 
-use super::{encode, errors, events, paging};
+use super::{encode, errors, events, paging, pictures::Pictures};
 use crate::{clock::Now, events::Log, fleet::NodeUid, status::Board};
 use futures_util::{Stream, stream};
 use o1_proto::{
@@ -11,7 +11,7 @@ use o1_proto::{
         WatchEventsResponse, WatchStatusRequest, WatchStatusResponse, status_service_server::StatusService,
     },
 };
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout_at},
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 /// The least time between two pictures on one stream.
-const FLOOR: Duration = Duration::from_millis(200);
+pub(super) const FLOOR: Duration = Duration::from_millis(200);
 /// The time between two pictures when the caller does not say.
 const DEFAULT: Duration = Duration::from_secs(1);
 /// A picture comes at least this often, so that a viewer knows that the stream is alive.
@@ -29,13 +29,15 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// See the module.
 pub struct Statuses {
     board: Board,
+    pictures: Arc<Pictures>,
     events: Log,
     stop: CancellationToken,
 }
 
 impl Statuses {
     pub(super) fn new(board: Board, events: Log, stop: CancellationToken) -> Self {
-        Self { board, events, stop }
+        let pictures = Arc::new(Pictures::of(board.clone()));
+        Self { board, pictures, events, stop }
     }
 }
 
@@ -55,7 +57,7 @@ impl StatusService for Statuses {
         let asked = request.into_inner().min_interval;
         let interval = convert::duration_or(asked.as_ref(), DEFAULT).clamp(FLOOR, HEARTBEAT);
         let watch = Watch {
-            board: self.board.clone(),
+            pictures: self.pictures.clone(),
             changes: self.board.changes(),
             stop: self.stop.clone(),
             interval,
@@ -135,11 +137,12 @@ fn node_key(key: &str) -> Option<(&str, NodeUid)> {
 
 /// One stream of pictures.
 struct Watch {
-    board: Board,
+    pictures: Arc<Pictures>,
     changes: watch::Receiver<u64>,
     stop: CancellationToken,
     interval: Duration,
-    sent: Option<Instant>,
+    /// The last one: when it was taken, and the changes that it shows.
+    sent: Option<(Instant, u64)>,
 }
 
 impl Watch {
@@ -151,21 +154,21 @@ impl Watch {
             heartbeat = this.wait() => heartbeat,
             () = stop.cancelled() => return Some((Err(errors::stopping()), None)),
         };
-        this.changes.mark_unchanged();
-        this.sent = Some(Instant::now());
-        let status = Some(encode::fleet(this.board.fleet(Now::read())));
+        // The first one shows everything that its reader may have done before.
+        let picture = if this.sent.is_some() { this.pictures.recent() } else { this.pictures.fresh() };
+        this.sent = Some((picture.taken, picture.shows));
+        let status = Some(picture.status.clone());
         Some((Ok(WatchStatusResponse { status, heartbeat }), Some(this)))
     }
 
     /// Returns when it is time for a picture. True: nothing has changed.
     async fn wait(&mut self) -> bool {
-        let Some(sent) = self.sent else { return false };
-        match timeout_at(sent + HEARTBEAT, self.changes.changed()).await {
-            Ok(_) => {
-                sleep_until(sent + self.interval).await;
-                false
-            }
-            Err(_) => true,
+        let Some((taken, shown)) = self.sent else { return false };
+        let changed = self.changes.wait_for(|count| *count != shown);
+        let changed = timeout_at(taken + HEARTBEAT, changed).await.is_ok();
+        if changed {
+            sleep_until(taken + self.interval).await;
         }
+        !changed
     }
 }

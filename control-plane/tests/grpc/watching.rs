@@ -105,6 +105,31 @@ async fn who_watches_sees_the_picture_at_once_and_then_each_change() {
 }
 
 #[tokio::test]
+async fn many_watchers_share_pictures_and_each_sees_the_change() {
+    let plane = Plane::with(&document(3101)).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = watch(&plane, Duration::from_millis(200)).await;
+        picture(&mut stream).await;
+        streams.push(stream);
+    }
+    let target = plane.target().await.unwrap();
+    let (_node, _) = Node::join(plane.listen, running(1, &target)).await;
+    let mut taken = std::collections::BTreeSet::new();
+    for stream in &mut streams {
+        let seen = loop {
+            let status = picture(stream).await.status.unwrap();
+            if status.nodes.unwrap().synced == 1 {
+                break status;
+            }
+        };
+        let at = seen.as_of.unwrap();
+        taken.insert((at.seconds, at.nanos));
+    }
+    assert!(taken.len() <= 5, "{} pictures for 20 watchers", taken.len());
+}
+
+#[tokio::test]
 async fn a_burst_of_changes_is_seen_as_few_pictures_and_the_last_one_is_whole() {
     const INTERVAL: Duration = Duration::from_millis(300);
     let plane = Plane::with(&document(3101)).await;

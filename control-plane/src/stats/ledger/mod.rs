@@ -96,7 +96,11 @@ impl Totals {
         }
         self.batches += sample.batches.counters();
         for (label, endpoint) in &sample.endpoints {
-            *self.endpoints.entry(label.clone()).or_default() += endpoint.counters;
+            // A name is copied once for all nodes, not once for each.
+            match self.endpoints.get_mut(label) {
+                Some(sum) => *sum += endpoint.counters,
+                None => drop(self.endpoints.insert(label.clone(), endpoint.counters)),
+            }
         }
     }
 }
