@@ -32,11 +32,23 @@ pub fn root() -> PathBuf {
 /// It was not built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    let path = profile_dir().join(name);
+    built(profile_dir().join(name))
+}
+
+/// The path of one of the programs in `examples/`.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    built(profile_dir().join("examples").join(name))
+}
+
+fn built(path: PathBuf) -> PathBuf {
     assert!(
         path.is_file(),
         "{} is missing: the tests start the real programs, and cargo does not build those of other crates; \
-         run `cargo build --workspace --bins` first, as ./tests/run does",
+         run `cargo build --workspace --bins --examples` first, as ./tests/run does",
         path.display()
     );
     path

@@ -3,9 +3,13 @@
 //!
 //! The design must keep every promise in every state, and each mutant must break one: a check that catches no mistake
 //! checks nothing.
+//!
+//! [`fleet`] is three hundred nodes that are simulated, on a control plane that is not.
 
 #[cfg(test)]
 mod explore;
+#[cfg(test)]
+mod fleet;
 #[cfg(test)]
 #[expect(dead_code, reason = "what people are told of it is of no account here")]
 #[path = "../../data-plane/src/failover/machine.rs"]
