@@ -19,6 +19,8 @@ mod continuation;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod facade;
 #[cfg(test)]
 mod faults;

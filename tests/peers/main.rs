@@ -8,6 +8,8 @@ mod cache;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod questions;

@@ -100,6 +100,8 @@ pub const RULES: &[Rule] = &[
                 "control-plane/tests/",
                 "data-plane/src/control/",
                 "cli/src/client/",
+                // Programs of others.
+                "examples/rust/",
             ];
             let group = |at: usize| {
                 source.code[..at].rfind("o1_proto::").is_some_and(|from| !source.code[from..at].contains(';'))
