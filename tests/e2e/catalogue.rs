@@ -43,7 +43,10 @@ async fn a_storm_of_clients_reaches_each_server_a_constant_number_of_times() {
     };
     // Both views have each list once. Whoever has its tools need not wait for the other lists.
     let once = [[1, 2, 2, 2, 2, 0]; 2];
-    until("the lists of both views", SOON, || async { ([counts(&left), counts(&right)] == once).then_some(()) }).await;
+    until("the lists of both views", SOON, || async {
+        ([counts(&left), counts(&right)] == once).then_some(())
+    })
+    .await;
     let storm = (0..200).map(|n| {
         let address = gateway.address();
         async move {
