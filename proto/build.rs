@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .btree_map(".o1.control.v1") // sorted maps: the same message is always the same bytes
         .bytes(".o1.control.v1.Resource.payload")
+        .bytes(".o1.control.v1.ConfigPart.content")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod failover;
 
 // leaves: import nothing above this line
 pub mod call;
+pub mod calls;
 pub mod context;
 pub mod current;
 pub mod failure;

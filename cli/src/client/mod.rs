@@ -63,7 +63,7 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn status(&mut self) -> Result<model::Status, Failure> {
-        let answer = self.link.answer(self.status.get_status(wire::GetStatusRequest {})).await?;
+        let answer = self.link.answer(self.status.get_status(wire::GetStatusRequest::default())).await?;
         answer.status.map(status).ok_or_else(empty)
     }
 
@@ -75,7 +75,7 @@ impl Client {
         let mut nodes = Vec::new();
         let mut page_token = String::new();
         for _ in 0..PAGES {
-            let request = wire::ListNodesRequest { page_size: PAGE_SIZE, page_token };
+            let request = wire::ListNodesRequest { page_size: PAGE_SIZE, page_token, fields: None };
             let answer = self.link.answer(self.status.list_nodes(request)).await?;
             nodes.extend(answer.nodes.into_iter().map(node));
             page_token = answer.next_page_token;
@@ -91,7 +91,7 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn watch(&mut self, interval: Duration) -> Result<Watch, Failure> {
-        let request = wire::WatchStatusRequest { min_interval: Some(from_duration(interval)) };
+        let request = wire::WatchStatusRequest { min_interval: Some(from_duration(interval)), fields: None };
         let stream = self.link.answer(self.status.watch_status(request)).await?;
         Ok(Watch { stream, link: self.link.clone() })
     }
@@ -275,6 +275,7 @@ fn rejection(wire: wire::Rejection) -> model::Rejection {
         wire::RejectionReason::InvalidField => "invalid_field",
         wire::RejectionReason::LocalDependency => "local_dependency",
         wire::RejectionReason::DigestMismatch => "digest_mismatch",
+        wire::RejectionReason::BaseMismatch => "base_mismatch",
         wire::RejectionReason::VersionRegression => "version_regression",
         wire::RejectionReason::Conflict => "conflict",
         wire::RejectionReason::Internal => "internal",

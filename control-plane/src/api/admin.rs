@@ -113,7 +113,7 @@ fn said((node_id, part): (String, Result<Part, Status>)) -> (String, Done) {
     let done = match part {
         Ok(Part::Purged(purged)) => Ok(purged),
         Ok(Part::Failure(failure)) => Err(failure),
-        Ok(Part::Tools(_) | Part::Logs(_)) => Err(failure(&stray(&node_id))),
+        Ok(Part::Tools(_) | Part::Logs(_) | Part::Calls(_)) => Err(failure(&stray(&node_id))),
         Err(status) => Err(failure(&status)),
     };
     (node_id, done)

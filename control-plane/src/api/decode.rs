@@ -256,6 +256,7 @@ fn rejection(rejection: wire::Rejection) -> Rejection {
         Ok(R::InvalidField) => Reason::InvalidField,
         Ok(R::LocalDependency) => Reason::LocalDependency,
         Ok(R::DigestMismatch) => Reason::DigestMismatch,
+        Ok(R::BaseMismatch) => Reason::BaseMismatch,
         Ok(R::VersionRegression) => Reason::VersionRegression,
         Ok(R::Conflict) => Reason::Conflict,
         Ok(R::Internal) => Reason::Internal,

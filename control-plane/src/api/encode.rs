@@ -1,8 +1,11 @@
 //! Plain values → messages. Cannot fail.
 
-use super::counts;
+use super::{
+    counts,
+    updates::{Parts, Updates},
+};
 use crate::{
-    config::{How, ResourceChange, Revision, Version},
+    config::{How, ResourceChange, Version},
     fleet::{
         Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Refuser,
         Rejection, ResourceKind, RolloutState, STATS, SyncState, Welcome,
@@ -22,10 +25,14 @@ use o1_proto::{
 use prost::Message as _;
 use std::time::SystemTime;
 
-/// A message to a node.
-pub(super) fn response(out: Out) -> wire::SyncResponse {
+/// A message to a node; of a configuration to run the first part, and what follows it.
+pub(super) fn response(out: Out, updates: &Updates) -> (wire::SyncResponse, Option<Parts>) {
     use wire::sync_response::Msg;
     let msg = match out {
+        Out::Config { nonce, revision, base } => {
+            let mut parts = updates.parts(nonce, base.as_deref(), &revision);
+            return (parts.next().expect("an update has a first part"), Some(parts));
+        }
         Out::Welcome(Welcome { target }) => Msg::Welcome(wire::Welcome {
             heartbeat_interval: Some(from_duration(HEARTBEAT)),
             stats_interval: Some(from_duration(STATS)),
@@ -48,11 +55,10 @@ pub(super) fn response(out: Out) -> wire::SyncResponse {
                 .map(|key| wire::SealKey { id: key.id.to_vec(), secret: key.secret.to_vec() })
                 .collect(),
         }),
-        Out::Config { nonce, revision } => Msg::Config(update(nonce, &revision)),
         Out::Query { id, question } => Msg::Query(query(id, question)),
         Out::Goodbye(goodbye) => Msg::Goodbye(self::goodbye(goodbye)),
     };
-    wire::SyncResponse { msg: Some(msg) }
+    (wire::SyncResponse { msg: Some(msg) }, None)
 }
 
 fn query(id: u64, question: Question) -> wire::Query {
@@ -65,11 +71,6 @@ fn query(id: u64, question: Question) -> wire::Query {
         },
     };
     wire::Query { id, ..query }
-}
-
-fn update(nonce: u64, revision: &Revision) -> wire::ConfigUpdate {
-    let to = Some(version(&revision.version));
-    wire::ConfigUpdate { nonce, to, resources: convert::encode(&revision.fleet) }
 }
 
 fn goodbye(goodbye: Goodbye) -> wire::Goodbye {
@@ -363,6 +364,7 @@ pub(super) fn rejection(rejection: Rejection) -> wire::Rejection {
         Reason::InvalidField => R::InvalidField.into(),
         Reason::LocalDependency => R::LocalDependency.into(),
         Reason::DigestMismatch => R::DigestMismatch.into(),
+        Reason::BaseMismatch => R::BaseMismatch.into(),
         Reason::VersionRegression => R::VersionRegression.into(),
         Reason::Conflict => R::Conflict.into(),
         Reason::Internal => R::Internal.into(),

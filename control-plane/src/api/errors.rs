@@ -1,4 +1,9 @@
-//! Failures → status codes. The one place that knows the codes.
+//! Failures → status codes, and the same facts for programs: the details of `google.rpc`, in `grpc-status-details-bin`.
+//! The one place that knows the codes.
+//!
+//! Every failure that is worded here has an `ErrorInfo` of the domain `only1` with a reason that never changes; beside
+//! it `BadRequest` names fields, `PreconditionFailure` what is in the way, `ResourceInfo` what is not there, and
+//! `RetryInfo` says that and when the same call may work.
 
 use crate::{
     config::ChangeError,
@@ -7,23 +12,93 @@ use crate::{
     stats::ReportError,
     store::StoreError,
 };
-use o1_proto::manifest::closest;
-use std::{collections::BTreeSet, error::Error as _};
-use tonic::Status;
+use o1_proto::{manifest::closest, problem::Problem};
+use std::{collections::BTreeSet, error::Error as _, time::Duration};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Problems of a document that one message names.
 const PROBLEMS: usize = 20;
+/// Characters of one problem in a message, and of a text among the details: they travel in headers, which are small.
+const PROBLEM: usize = 140;
+const DETAIL: usize = 100;
+/// Whose reasons they are.
+const DOMAIN: &str = "only1";
+/// When what is not possible now may be.
+const SOON: Duration = Duration::from_secs(1);
 
-/// The caller broke a rule of the contract. `what` names the field.
+/// A failure in the making.
+struct Failed {
+    code: Code,
+    message: String,
+    details: ErrorDetails,
+}
+
+impl Failed {
+    /// `reason` is part of the contract.
+    fn new(code: Code, reason: &str, message: impl Into<String>) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, DOMAIN, std::collections::HashMap::new());
+        Self { code, message: message.into(), details }
+    }
+
+    fn of(code: Code, reason: &str, message: impl Into<String>) -> Status {
+        Self::new(code, reason, message).into()
+    }
+
+    /// The same call may work later.
+    fn again(mut self) -> Self {
+        self.details.set_retry_info(Some(SOON));
+        self
+    }
+
+    fn field(mut self, field: impl Into<String>, what: &str) -> Self {
+        self.details.add_bad_request_violation(field, shortened(what, DETAIL));
+        self
+    }
+
+    /// What there is not.
+    fn resource(mut self, kind: &str, name: &str) -> Self {
+        self.details.set_resource_info(kind, shortened(name, DETAIL), "", "");
+        self
+    }
+
+    /// What has to change first.
+    fn precondition(mut self, kind: &str, subject: &str) -> Self {
+        let what = shortened(&self.message, DETAIL);
+        self.details.add_precondition_failure_violation(kind, shortened(subject, DETAIL), what);
+        self
+    }
+}
+
+impl From<Failed> for Status {
+    fn from(failed: Failed) -> Self {
+        Self::with_error_details(failed.code, failed.message, failed.details)
+    }
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The caller broke a rule of the contract. `what` begins with the field: `page_size: -1 is negative`.
 #[must_use]
 pub fn invalid(what: impl Into<String>) -> Status {
-    Status::invalid_argument(what)
+    let what = what.into();
+    let is_field = |field: &str| field.chars().all(|c| c.is_ascii_alphanumeric() || "_.[]".contains(c));
+    let (field, said) = what.split_once(": ").filter(|(field, _)| is_field(field)).unwrap_or(("", &what));
+    let (field, said) = (field.to_owned(), said.to_owned());
+    Failed::new(Code::InvalidArgument, "INVALID_REQUEST", what).field(field, &said).into()
 }
 
 /// The process stops; another call, elsewhere or later, may work.
 #[must_use]
 pub fn stopping() -> Status {
-    Status::unavailable("the control plane stops: connect again in a moment")
+    let what = "the control plane stops: connect again in a moment";
+    Failed::new(Code::Unavailable, "STOPPING", what).again().into()
 }
 
 /// Nodes that are not welcomed without a goodbye.
@@ -32,7 +107,8 @@ pub fn hello(error: &HelloError) -> Status {
     match error {
         HelloError::Stopping => stopping(),
         HelloError::Full | HelloError::Goodbye(_) => {
-            Status::resource_exhausted("this control plane knows as many nodes as it can hold")
+            let what = "this control plane knows as many nodes as it can hold";
+            Failed::of(Code::ResourceExhausted, "TOO_MANY_NODES", what)
         }
     }
 }
@@ -40,7 +116,7 @@ pub fn hello(error: &HelloError) -> Status {
 /// Reports that do not count.
 #[must_use]
 pub fn report(error: ReportError) -> Status {
-    Status::failed_precondition(error.to_string())
+    Failed::of(Code::FailedPrecondition, "REPORT_NOT_COUNTED", error.to_string())
 }
 
 /// The store did not do as asked. Logged here, since the caller is told less.
@@ -49,64 +125,93 @@ pub fn store(error: &StoreError) -> Status {
     let cause = error.source().map(ToString::to_string);
     tracing::error!(%error, cause, "a call failed");
     match error {
-        StoreError::Slow { .. } | StoreError::Gone => Status::unavailable(error.to_string()),
+        StoreError::Slow { .. } | StoreError::Gone => {
+            Failed::new(Code::Unavailable, "STORE_UNAVAILABLE", error.to_string()).again().into()
+        }
         StoreError::Corrupt { .. }
         | StoreError::TooNew { .. }
         | StoreError::Open { .. }
-        | StoreError::Failed { .. } => Status::internal(error.to_string()),
+        | StoreError::Failed { .. } => Failed::of(Code::Internal, "STORE_FAILED", error.to_string()),
     }
 }
 
 /// A revision that nobody accepted; 0: none was.
 #[must_use]
 pub fn no_revision(number: u64) -> Status {
-    Status::not_found(match number {
+    let what = match number {
         0 => "no configuration has been accepted yet".to_owned(),
         number => format!("there is no revision {number}: ListConfigRevisions shows those that are"),
-    })
+    };
+    Failed::new(Code::NotFound, "NO_SUCH_REVISION", what).resource("revision", &number.to_string()).into()
 }
 
 /// Changes of the configuration that are not made.
 #[must_use]
 pub fn change(error: &ChangeError) -> Status {
     match error {
-        ChangeError::OwnedBy(path) => Status::failed_precondition(format!(
-            "the file {} says what the fleet runs: edit it, or start the control plane without --config",
-            path.display()
-        )),
-        ChangeError::Invalid(problems) => {
-            let listed: Vec<String> = problems.iter().take(PROBLEMS).map(ToString::to_string).collect();
-            let more = match problems.len().saturating_sub(PROBLEMS) {
-                0 => String::new(),
-                more => format!("; and {more} more"),
-            };
-            invalid(format!("document: {}{more}", listed.join("; ")))
+        ChangeError::OwnedBy(path) => {
+            let path = path.display().to_string();
+            let what = format!(
+                "the file {path} says what the fleet runs: edit it, or start the control plane without --config"
+            );
+            Failed::new(Code::FailedPrecondition, "OWNED_BY_FILE", what).precondition("owner", &path).into()
         }
-        ChangeError::Conflict(Some(version)) => Status::aborted(format!(
-            "if_version: version {version} runs by now: look at what changed since, and decide again"
-        )),
-        ChangeError::Conflict(None) => Status::aborted("if_version: nothing runs yet"),
+        ChangeError::Invalid(problems) => invalid_document(problems),
+        ChangeError::Conflict(Some(version)) => Failed::of(
+            Code::Aborted,
+            "VERSION_CONFLICT",
+            format!(
+                "if_version: version {version} runs by now: look at what changed since, and decide again"
+            ),
+        ),
+        ChangeError::Conflict(None) => {
+            Failed::of(Code::Aborted, "VERSION_CONFLICT", "if_version: nothing runs yet")
+        }
         ChangeError::NoRevision(number) => no_revision(*number),
         ChangeError::OtherRequest => invalid("request_id: it was another change before: choose a new one"),
         ChangeError::Store(error) => store(error),
-        ChangeError::Busy => Status::resource_exhausted("as many changes wait as may: try again in a moment"),
+        ChangeError::Busy => {
+            let what = "as many changes wait as may: try again in a moment";
+            Failed::new(Code::ResourceExhausted, "BUSY", what).again().into()
+        }
         ChangeError::Stopping => stopping(),
     }
+}
+
+/// A document with problems, each of them a violation at its path.
+fn invalid_document(problems: &[Problem]) -> Status {
+    let listed: Vec<String> =
+        problems.iter().take(PROBLEMS).map(|one| shortened(&one.to_string(), PROBLEM)).collect();
+    let more = match problems.len().saturating_sub(PROBLEMS) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let what = format!("document: {}{more}", listed.join("; "));
+    let failed = Failed::new(Code::InvalidArgument, "INVALID_DOCUMENT", what);
+    let named = problems.iter().take(PROBLEMS);
+    named
+        .fold(failed, |failed, one| {
+            failed.field(format!("document:{}", shortened(&one.path, DETAIL)), &one.what)
+        })
+        .into()
 }
 
 /// Nodes that cannot be asked.
 #[must_use]
 pub fn ask(error: &AskError, node_id: &str) -> Status {
+    let no_node = |what| Failed::new(Code::NotFound, "NO_SUCH_NODE", what).resource("node", node_id).into();
+    let away = |what: String| Failed::new(Code::Unavailable, "NODE_NOT_CONNECTED", what).again().into();
     match error {
         AskError::NoNode(known) if known.is_empty() => {
-            Status::not_found(format!("no node `{node_id}`: this control plane knows no node"))
+            no_node(format!("no node `{node_id}`: this control plane knows no node"))
         }
-        AskError::NoNode(known) => {
-            Status::not_found(format!("no node `{node_id}`; there are: {}", known.join(", ")))
+        AskError::NoNode(known) => no_node(format!("no node `{node_id}`; there are: {}", known.join(", "))),
+        AskError::NotConnected if node_id.is_empty() => away("no node is connected".to_owned()),
+        AskError::NotConnected => away(format!("node `{node_id}` is not connected")),
+        AskError::Busy => {
+            let what = "as many questions to nodes are open as may be";
+            Failed::new(Code::ResourceExhausted, "BUSY", what).again().into()
         }
-        AskError::NotConnected if node_id.is_empty() => Status::unavailable("no node is connected"),
-        AskError::NotConnected => Status::unavailable(format!("node `{node_id}` is not connected")),
-        AskError::Busy => Status::resource_exhausted("as many questions to nodes are open as may be"),
     }
 }
 
@@ -119,31 +224,41 @@ pub fn unknown_upstream(name: &str, known: &BTreeSet<String>) -> Status {
         None if known.is_empty() => "there are none".to_owned(),
         None => format!("there are: {}", known.join(", ")),
     };
-    Status::not_found(format!("no upstream is named `{name}`; {hint}"))
+    let what = format!("no upstream is named `{name}`; {hint}");
+    Failed::new(Code::NotFound, "NO_SUCH_UPSTREAM", what).resource("upstream", name).into()
 }
 
 /// Orders that are not carried out.
 #[must_use]
 pub fn order(error: &OrderError, upstream: &str) -> Status {
+    let blocked = |reason, what: String| {
+        Failed::new(Code::FailedPrecondition, reason, what).precondition("upstream", upstream).into()
+    };
     match error {
         OrderError::UnknownUpstream(known) => unknown_upstream(upstream, known),
-        OrderError::NoBackup => Status::failed_precondition(format!(
-            "`{upstream}` has no backup: give it one in the configuration, or `backup: snapshot`"
-        )),
-        OrderError::Term(term) => Status::aborted(format!(
-            "the term of `{upstream}` is {term} by now: look at what was decided since, and order again"
-        )),
+        OrderError::NoBackup => blocked(
+            "NO_BACKUP",
+            format!("`{upstream}` has no backup: give it one in the configuration, or `backup: snapshot`"),
+        ),
+        OrderError::Term(term) => Failed::of(
+            Code::Aborted,
+            "TERM_CONFLICT",
+            format!(
+                "the term of `{upstream}` is {term} by now: look at what was decided since, and order again"
+            ),
+        ),
         OrderError::Unusable(what) => {
-            Status::failed_precondition(format!("{what}: order it with force if it shall serve all the same"))
+            blocked("STORE_UNUSABLE", format!("{what}: order it with force if it shall serve all the same"))
         }
-        OrderError::Pinned(store) => Status::failed_precondition(format!(
-            "`{upstream}` is pinned to the {}: end that first",
-            store.word()
-        )),
+        OrderError::Pinned(store) => {
+            blocked("PINNED", format!("`{upstream}` is pinned to the {}: end that first", store.word()))
+        }
         OrderError::OtherRequest(words) => {
             invalid(format!("request_id: it was another order before ({words}): choose a new one"))
         }
-        OrderError::TooMany => Status::resource_exhausted(
+        OrderError::TooMany => Failed::of(
+            Code::ResourceExhausted,
+            "TOO_MANY_REQUEST_IDS",
             "as many orders with a request id were given today as can be remembered: order without one",
         ),
     }
@@ -152,10 +267,9 @@ pub fn order(error: &OrderError, upstream: &str) -> Status {
 /// Orders that were given and are not on disk in time.
 #[must_use]
 pub fn unsettled() -> Status {
-    Status::unavailable(
-        "the order could not be stored yet and no node has heard of it: the control plane goes on trying; ask \
-         again with the same request_id",
-    )
+    let what = "the order could not be stored yet and no node has heard of it: the control plane goes on trying; ask \
+                again with the same request_id";
+    Failed::new(Code::Unavailable, "NOT_STORED_YET", what).again().into()
 }
 
 /// Answers that end before their end.
@@ -163,8 +277,70 @@ pub fn unsettled() -> Status {
 pub fn lost(lost: Lost, node_id: &str) -> Status {
     match lost {
         Lost::Gone => {
-            Status::unavailable(format!("node `{node_id}` went away before its answer was complete"))
+            let what = format!("node `{node_id}` went away before its answer was complete");
+            Failed::new(Code::Unavailable, "NODE_WENT_AWAY", what).again().into()
         }
-        Lost::Behind => Status::resource_exhausted("the answer was read too slowly: its rest is lost"),
+        Lost::Behind => {
+            let what = "the answer was read too slowly: its rest is lost";
+            Failed::of(Code::ResourceExhausted, "READ_TOO_SLOWLY", what)
+        }
+    }
+}
+
+/// A place among the events that there is not: before what is kept, or behind what there is.
+#[must_use]
+pub fn out_of_range(what: impl Into<String>) -> Status {
+    Failed::of(Code::OutOfRange, "NO_SUCH_POSITION", what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_wrong_is_named_to_programs() {
+        for (said, field) in [
+            ("page_size: -1 is negative", "page_size"),
+            ("batch.events[3].seq: 0", "batch.events[3].seq"),
+            ("the first message of a stream must be hello", ""),
+            ("a word: and more", ""),
+        ] {
+            let status = invalid(said);
+            assert_eq!((status.code(), status.message()), (Code::InvalidArgument, said));
+            let violations = status.get_details_bad_request().unwrap().field_violations;
+            assert_eq!(violations[0].field, field);
+            assert_eq!(status.get_details_error_info().unwrap().reason, "INVALID_REQUEST");
+        }
+    }
+
+    #[test]
+    fn details_say_what_is_missing_what_is_in_the_way_and_when_to_come_again() {
+        let known = BTreeSet::from(["files".to_owned()]);
+        let status = unknown_upstream("fils", &known);
+        assert_eq!(status.get_details_resource_info().unwrap().resource_name, "fils");
+        let status = order(&OrderError::NoBackup, "files");
+        let blocked = status.get_details_precondition_failure().unwrap().violations;
+        assert_eq!(blocked[0].subject, "files");
+        assert!(status.get_details_retry_info().is_none(), "the same call never works");
+        assert_eq!(stopping().get_details_retry_info().unwrap().retry_delay, Some(SOON));
+    }
+
+    /// Metadata of an answer may take 16 KiB in all, the message and the details, in base64.
+    #[test]
+    fn the_worst_document_still_fits_into_a_header() {
+        let problem = |n: usize| Problem {
+            file: "only1.yaml".into(),
+            line: 1,
+            column: 1,
+            rule: "unknown-key",
+            path: format!("upstreams.{}[{n}]", "x".repeat(60)),
+            what: "w ".repeat(2000),
+            hint: String::new(),
+        };
+        let status = change(&ChangeError::Invalid((0..500).map(problem).collect()));
+        let escaped = status.message().len() + 2 * status.message().matches(' ').count();
+        let size = status.details().len() * 4 / 3 + escaped;
+        assert!(size < 15 << 10, "{size} bytes");
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), PROBLEMS);
     }
 }

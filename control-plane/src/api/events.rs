@@ -271,13 +271,13 @@ pub(super) async fn watch(
 fn within(through: u64, kept: Kept) -> Result<(), Status> {
     let Kept { oldest, newest } = kept;
     if through.saturating_add(1) < oldest {
-        return Err(Status::out_of_range(format!(
+        return Err(errors::out_of_range(format!(
             "after_position: events behind {through} are no longer kept; the oldest position is {oldest}: list what \
              there is, and watch on from there"
         )));
     }
     if through > newest {
-        return Err(Status::out_of_range(format!(
+        return Err(errors::out_of_range(format!(
             "after_position: {through} is beyond the newest position, {newest}: it is of another store; the oldest \
              position is {oldest}"
         )));

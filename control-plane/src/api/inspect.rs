@@ -7,8 +7,9 @@ use super::{
 use crate::{clock::Now, fleet::Hub};
 use futures_util::{StreamExt as _, stream};
 use o1_proto::wire::{
-    ListToolsRequest, ListToolsResponse, TailLogsRequest, TailLogsResponse,
-    inspect_service_server::InspectService, query::Ask, query_answer::Part, tail_logs_response::Said,
+    ListCallsRequest, ListCallsResponse, ListToolsRequest, ListToolsResponse, TailLogsRequest,
+    TailLogsResponse, inspect_service_server::InspectService, list_calls_response::Said as Heard, query::Ask,
+    query_answer::Part, tail_logs_response::Said,
 };
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ impl Inspect {
 #[tonic::async_trait]
 impl InspectService for Inspect {
     type ListToolsStream = Answers<ListToolsResponse>;
+    type ListCallsStream = Answers<ListCallsResponse>;
     type TailLogsStream = Answers<TailLogsResponse>;
 
     async fn list_tools(
@@ -42,7 +44,7 @@ impl InspectService for Inspect {
         let answers = self.0.answers(asked, Some(WITHIN)).map(|(node_id, part)| match part? {
             Part::Tools(part) => Ok(ListToolsResponse { node_id, part: Some(part) }),
             Part::Failure(failure) => Err(status(&failure, &node_id)),
-            Part::Logs(_) | Part::Purged(_) => Err(stray(&node_id)),
+            Part::Logs(_) | Part::Purged(_) | Part::Calls(_) => Err(stray(&node_id)),
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -65,12 +67,37 @@ impl InspectService for Inspect {
             let said = match part {
                 Ok(Part::Logs(part)) => Said::Part(part),
                 Ok(Part::Failure(failure)) => Said::Failure(failure),
-                Ok(Part::Tools(_) | Part::Purged(_)) => Said::Failure(failure(&stray(&node_id))),
+                Ok(Part::Tools(_) | Part::Purged(_) | Part::Calls(_)) => {
+                    Said::Failure(failure(&stray(&node_id)))
+                }
                 Err(status) => Said::Failure(failure(&status)),
             };
             Ok(TailLogsResponse { node_id, said: Some(said) })
         };
         let answers = asked.into_iter().map(|asked| self.0.answers(asked, limit).map(said));
+        Ok(Response::new(Box::pin(stream::select_all(answers.map(Box::pin)))))
+    }
+
+    async fn list_calls(
+        &self,
+        request: Request<ListCallsRequest>,
+    ) -> Result<Response<Self::ListCallsStream>, Status> {
+        let ListCallsRequest { node_id, query } = request.into_inner();
+        let question = encode(Ask::Calls(query.unwrap_or_default()), Some(WITHIN));
+        let asked = self.0.hub.ask_all(some(&node_id), &question, Now::read());
+        let asked = asked.map_err(|error| errors::ask(&error, &node_id))?;
+        let said = |(node_id, part): (String, Result<Part, Status>)| {
+            let said = match part {
+                Ok(Part::Calls(part)) => Heard::Part(part),
+                Ok(Part::Failure(failure)) => Heard::Failure(failure),
+                Ok(Part::Tools(_) | Part::Logs(_) | Part::Purged(_)) => {
+                    Heard::Failure(failure(&stray(&node_id)))
+                }
+                Err(status) => Heard::Failure(failure(&status)),
+            };
+            Ok(ListCallsResponse { node_id, said: Some(said) })
+        };
+        let answers = asked.into_iter().map(|asked| self.0.answers(asked, Some(WITHIN)).map(said));
         Ok(Response::new(Box::pin(stream::select_all(answers.map(Box::pin)))))
     }
 }

@@ -1,13 +1,16 @@
 //! `NodeService`: the streams of the nodes. A task reads what a node says; what it is sent waits in its outbox,
 //! and the reader never waits for that.
 
-use super::{decode, encode, errors, events};
+use super::{
+    decode, encode, errors, events,
+    updates::{Parts, Updates},
+};
 use crate::{
     clock::Now,
     events::Log,
     fleet::{self, HelloError, Hub, Out, Outbox, StreamId},
 };
-use futures_util::{Stream, stream};
+use futures_util::{FutureExt as _, Stream, stream};
 use o1_process::{OnExit, Tasks};
 use o1_proto::wire::{
     AppendEventsRequest, AppendEventsResponse, ReportStatsRequest, ReportStatsResponse, SyncRequest,
@@ -27,11 +30,12 @@ pub struct Nodes {
     hub: Arc<Hub>,
     events: Log,
     tasks: Tasks,
+    updates: Updates,
 }
 
 impl Nodes {
     pub(super) fn new(hub: Arc<Hub>, events: Log, tasks: Tasks) -> Self {
-        Self { hub, events, tasks }
+        Self { hub, events, tasks, updates: Updates::default() }
     }
 }
 
@@ -48,8 +52,13 @@ impl NodeService for Nodes {
         }
         let (outbox, gone) = (Outbox::new(), CancellationToken::new());
         let (refuse, refused) = oneshot::channel();
-        let writer =
-            Writer { outbox: outbox.clone(), refused: Some(refused), _gone: gone.clone().drop_guard() };
+        let writer = Writer {
+            outbox: outbox.clone(),
+            updates: self.updates.clone(),
+            parts: Parts::default(),
+            refused: Some(refused),
+            _gone: gone.clone().drop_guard(),
+        };
         let reader = Reader { hub: self.hub.clone(), peer: request.remote_addr(), outbox };
         let inbound = request.into_inner();
         // When the process stops, this ends too: the node is told goodbye, and after that the writer is gone.
@@ -86,6 +95,9 @@ impl NodeService for Nodes {
 /// The sending half of a stream; dropped when the connection is.
 struct Writer {
     outbox: Outbox,
+    updates: Updates,
+    /// What is left of the update that is being sent. A new one waits for the answer to it.
+    parts: Parts,
     /// Why the stream fails instead of ending.
     refused: Option<oneshot::Receiver<Status>>,
     _gone: DropGuard,
@@ -93,8 +105,18 @@ struct Writer {
 
 impl Writer {
     async fn next(mut self) -> Option<(Result<SyncResponse, Status>, Self)> {
-        if let Some(out) = self.outbox.next().await {
-            return Some((Ok(encode::response(out)), self));
+        // What else there is to say does not wait for the rest of a large update.
+        let out = match self.outbox.next().now_or_never() {
+            Some(out) => out,
+            None => match self.parts.next() {
+                Some(part) => return Some((Ok(part), self)),
+                None => self.outbox.next().await,
+            },
+        };
+        if let Some(out) = out {
+            let (message, parts) = encode::response(out, &self.updates);
+            self.parts = parts.unwrap_or(self.parts);
+            return Some((Ok(message), self));
         }
         let status = self.refused.take()?.try_recv().ok()?;
         Some((Err(status), self))

@@ -1,6 +1,6 @@
 //! `StatusService`: the picture of the fleet, once or again and again.
 
-use super::{encode, errors, events, paging, pictures::Pictures};
+use super::{encode, errors, events, mask::Mask, paging, pictures::Pictures};
 use crate::{clock::Now, events::Log, fleet::NodeUid, status::Board};
 use futures_util::{Stream, stream};
 use o1_proto::{
@@ -26,6 +26,9 @@ const DEFAULT: Duration = Duration::from_secs(1);
 /// A picture comes at least this often, so that a viewer knows that the stream is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// What the fields of a mask for the whole picture are fields of.
+const FLEET: &str = "FleetStatus";
+
 /// See the module.
 pub struct Statuses {
     board: Board,
@@ -45,8 +48,12 @@ impl Statuses {
 impl StatusService for Statuses {
     type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, Status>> + Send>>;
 
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        let status = Some(encode::fleet(self.board.fleet(Now::read())));
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let mask = Mask::of(request.into_inner().fields, FLEET)?;
+        let status = Some(mask.apply(encode::fleet(self.board.fleet(Now::read()))));
         Ok(Response::new(GetStatusResponse { status }))
     }
 
@@ -54,13 +61,14 @@ impl StatusService for Statuses {
         &self,
         request: Request<WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        let asked = request.into_inner().min_interval;
-        let interval = convert::duration_or(asked.as_ref(), DEFAULT).clamp(FLOOR, HEARTBEAT);
+        let WatchStatusRequest { min_interval, fields } = request.into_inner();
+        let interval = convert::duration_or(min_interval.as_ref(), DEFAULT).clamp(FLOOR, HEARTBEAT);
         let watch = Watch {
             pictures: self.pictures.clone(),
             changes: self.board.changes(),
             stop: self.stop.clone(),
             interval,
+            mask: Mask::of(fields, FLEET)?,
             sent: None,
         };
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), Watch::next))))
@@ -88,6 +96,7 @@ impl StatusService for Statuses {
         request: Request<ListNodesRequest>,
     ) -> Result<Response<ListNodesResponse>, Status> {
         let request = request.into_inner();
+        let mask = Mask::of(request.fields, "NodeStatus")?;
         let size = paging::size(request.page_size)?;
         let after = paging::key("node", &request.page_token)?
             .map(|key| node_key(key).ok_or_else(|| paging::unknown(&request.page_token)))
@@ -95,7 +104,7 @@ impl StatusService for Statuses {
         let (found, total) = self.board.nodes(Now::read(), after, size + 1);
         let keys: Vec<_> =
             found.iter().map(|node| format!("{}{}", node.node.uid, node.node.node_id)).collect();
-        let mut nodes: Vec<_> = found.into_iter().map(encode::node).collect();
+        let mut nodes: Vec<_> = found.into_iter().map(|node| mask.apply(encode::node(node))).collect();
         let next_page_token = if paging::cut(&mut nodes, size) {
             paging::token("node", &keys[nodes.len() - 1])
         } else {
@@ -110,20 +119,21 @@ impl StatusService for Statuses {
         request: Request<ListUpstreamsRequest>,
     ) -> Result<Response<ListUpstreamsResponse>, Status> {
         let request = request.into_inner();
+        let mask = Mask::of(request.fields, "UpstreamStatus")?;
         let size = paging::size(request.page_size)?;
         let after = paging::key("upstream", &request.page_token)?;
         let fleet = self.board.fleet(Now::read());
         let (all, as_of) = (fleet.upstreams, fleet.as_of);
         let total_size = i32::try_from(all.len()).unwrap_or(i32::MAX);
-        let mut upstreams: Vec<_> = all
-            .into_iter()
-            .filter(|upstream| after.is_none_or(|after| upstream.name.as_str() > after))
+        let found = all.into_iter().filter(|one| after.is_none_or(|after| one.name.as_str() > after));
+        let (names, mut upstreams): (Vec<_>, Vec<_>) = found
             .take(size + 1)
-            .map(|upstream| encode::upstream(upstream, as_of))
-            .collect();
-        let next_page_token = match (paging::cut(&mut upstreams, size), upstreams.last()) {
-            (true, Some(last)) => paging::token("upstream", &last.name),
-            _ => String::new(),
+            .map(|one| (one.name.clone(), mask.apply(encode::upstream(one, as_of))))
+            .unzip();
+        let next_page_token = if paging::cut(&mut upstreams, size) {
+            paging::token("upstream", &names[upstreams.len() - 1])
+        } else {
+            String::new()
         };
         Ok(Response::new(ListUpstreamsResponse { upstreams, next_page_token, total_size }))
     }
@@ -141,6 +151,7 @@ struct Watch {
     changes: watch::Receiver<u64>,
     stop: CancellationToken,
     interval: Duration,
+    mask: Mask,
     /// The last one: when it was taken, and the changes that it shows.
     sent: Option<(Instant, u64)>,
 }
@@ -157,7 +168,7 @@ impl Watch {
         // The first one shows everything that its reader may have done before.
         let picture = if this.sent.is_some() { this.pictures.recent() } else { this.pictures.fresh() };
         this.sent = Some((picture.taken, picture.shows));
-        let status = Some(picture.status.clone());
+        let status = Some(this.mask.apply(picture.status.clone()));
         Some((Ok(WatchStatusResponse { status, heartbeat }), Some(this)))
     }
 

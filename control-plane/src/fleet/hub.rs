@@ -179,9 +179,7 @@ impl Hub {
             fleet.decisions.connected(*uid.as_bytes(), &label, moment);
             fleet.direct(uid, &mut outcome.sends, moment);
         }
-        let floor = fleet.registry.generation_floor();
         self.carry_out(fleet, outcome);
-        self.generation_floor.send_if_modified(|known| std::mem::replace(known, floor) != floor);
         opened
     }
 
@@ -487,7 +485,9 @@ impl Hub {
         }
         // Still under the lock: the newest record of a node must come last.
         self.records.put(outcome.records);
+        let floor = fleet.registry.generation_floor();
         drop(fleet);
+        self.generation_floor.send_if_modified(|known| std::mem::replace(known, floor) != floor);
         outcome.events.iter().for_each(Event::log);
         if outcome.changed {
             self.bump();

@@ -146,6 +146,8 @@ pub enum Reason {
     Conflict,
     /// The node failed for a reason of its own.
     Internal,
+    /// It was made for another configuration than the one that the node runs.
+    BaseMismatch,
     /// A reason that this build does not know, by its number.
     Other(i32),
 }

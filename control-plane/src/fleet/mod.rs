@@ -18,6 +18,7 @@ mod outbox;
 mod outcome;
 mod progress;
 mod queries;
+mod recent;
 mod records;
 mod registry;
 mod rolling;

@@ -98,7 +98,9 @@ pub(super) struct Session {
     pub nonce: u64,
     pub in_flight: Option<InFlight>,
     /// What was sent last, answered or not: one version is sent once on one stream.
-    pub last_sent: Option<Version>,
+    pub last_sent: Option<(Version, Instant)>,
+    /// What it runs is not what its name says: it is sent whole configurations from now on.
+    pub whole: bool,
 }
 
 /// An update without an answer.
@@ -106,6 +108,14 @@ pub(super) struct Session {
 pub(super) struct InFlight {
     pub version: Version,
     pub since: Instant,
+    /// It holds everything, and not only what differs from what the node runs.
+    pub whole: bool,
+}
+
+impl Session {
+    fn was_sent(&self, version: &Version) -> bool {
+        self.last_sent.as_ref().is_some_and(|(sent, _)| sent == version)
+    }
 }
 
 impl Node {
@@ -203,9 +213,7 @@ impl Node {
 
     /// Whether `target` should be sent to it now: it is there, owes no answer, and the target is news to it.
     pub(super) fn wants(&self, target: &Version) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|session| session.in_flight.is_none() && session.last_sent.as_ref() != Some(target))
+        self.session.as_ref().is_some_and(|session| session.in_flight.is_none() && !session.was_sent(target))
             && self.applied.as_ref().is_none_or(|applied| target.is_newer_than(applied))
             && !self.refuses(target)
     }
@@ -216,6 +224,28 @@ impl Node {
             (Some(applied), Some(target)) => applied != target && !target.is_newer_than(applied),
             (Some(_), None) => true,
             (None, _) => false,
+        }
+    }
+
+    /// Whether what it runs has this name and is something else.
+    pub(super) fn runs_other(&self, version: &Version) -> bool {
+        self.applied.as_ref().is_some_and(|applied| {
+            applied != version && !applied.is_newer_than(version) && !version.is_newer_than(applied)
+        })
+    }
+
+    /// Whether it runs neither what it was sent last nor says why it should not, although it had time.
+    pub(super) fn forgot(&self, now: Instant) -> bool {
+        let session = self.session.as_ref().filter(|session| session.in_flight.is_none());
+        session.and_then(|session| session.last_sent.as_ref()).is_some_and(|(sent, at)| {
+            now >= *at + ANSWER && self.applied.as_ref() != Some(sent) && !self.refuses(sent)
+        })
+    }
+
+    /// It is sent once more what it should run, and from now on all of it.
+    pub(super) fn needs_whole(&mut self) {
+        if let Some(session) = &mut self.session {
+            (session.whole, session.last_sent) = (true, None);
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Out {
         nonce: u64,
         /// The configuration.
         revision: Arc<Revision>,
+        /// What the node runs, where only what differs from it has to be sent.
+        base: Option<Arc<Revision>>,
     },
     /// Which store of each upstream should serve.
     Directives(Arc<[Directive]>),

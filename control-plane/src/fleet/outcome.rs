@@ -59,6 +59,8 @@ pub enum What {
     SameNodeId(NodeUid),
     /// It runs something that this store has never seen.
     Foreign(Version),
+    /// What it runs is not what it should be by its name: it is sent everything anew.
+    Differs,
     /// It answered an update that it was not sent.
     StrayAnswer(u64),
     /// It broke the protocol.
@@ -106,6 +108,10 @@ impl Event {
             What::Foreign(applied) => tracing::warn!(
                 node_id, %node_uid, %applied,
                 "node runs a configuration that this store never accepted: was the state directory replaced?"
+            ),
+            What::Differs => tracing::warn!(
+                node_id, %node_uid,
+                "node does not run what it was sent: the whole configuration is sent"
             ),
             What::StrayAnswer(nonce) => {
                 tracing::warn!(node_id, %node_uid, nonce, "node answered an update that does not wait for it");

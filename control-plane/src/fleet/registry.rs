@@ -2,9 +2,10 @@
 
 use super::{
     ANSWER, Event, Goodbye, GoodbyeReason, Identity, MAX_NODES, Node, NodeRecord, NodeState, NodeUid, Out,
-    Outcome, Refusal, Rejection, SealKey, StreamId, Welcome,
+    Outcome, Reason, Refusal, Rejection, SealKey, StreamId, Welcome,
     node::{InFlight, Session},
     outcome::What,
+    recent::Recent,
     rolling::Rolling,
 };
 use crate::{
@@ -107,6 +108,8 @@ pub struct Registry {
     pub(super) target: Option<Arc<Revision>>,
     /// How it gets there; `None`: it is there.
     pub(super) rolling: Option<Rolling>,
+    /// What nodes may run meanwhile.
+    pub(super) recent: Recent,
     /// The one that seals first. Empty: there are none yet.
     seal_keys: Arc<[SealKey]>,
     generation: u64,
@@ -124,6 +127,7 @@ impl Default for Registry {
             last_stream: 0,
             target: None,
             rolling: None,
+            recent: Recent::default(),
             seal_keys: Arc::default(),
             generation: 0,
             decisions: DecisionState::default(),
@@ -213,14 +217,18 @@ impl Registry {
         adopt(node, hello, id, now);
         out.event(node, What::Connected(node.applied.clone()));
         out.events.extend(namesakes.into_iter().map(|other| node_event(node, What::SameNodeId(other))));
-        let target = self.target.as_ref().map(|target| target.version.clone());
-        if node.is_foreign(target.as_ref()) {
-            let applied = node.applied.clone().expect("only what runs can be foreign");
-            self.generation = self.generation.max(applied.generation.saturating_add(1));
-            out.event(node, What::Foreign(applied));
-        }
+        self.outgrow(uid, &mut out);
         self.welcome(uid, id, now, &mut out);
         (out, Ok(id))
+    }
+
+    /// If this store never accepted what the node runs, the next revision is to be above it.
+    fn outgrow(&mut self, uid: NodeUid, out: &mut Outcome) {
+        let target = self.target.as_ref().map(|target| &target.version);
+        let Some(node) = self.nodes.get(&uid).filter(|node| node.is_foreign(target)) else { return };
+        let applied = node.applied.clone().expect("only what runs can be foreign");
+        self.generation = self.generation.max(applied.generation.saturating_add(1));
+        out.event(node, What::Foreign(applied));
     }
 
     /// A node whose stream has begun hears what it should run, and gets it.
@@ -232,7 +240,7 @@ impl Registry {
             out.sends.push((id, Out::SealKeys(self.seal_keys.clone())));
         }
         if let Some(node) = self.nodes.get_mut(&uid) {
-            pump(node, target.as_ref(), now, out);
+            pump(node, target.as_ref(), &self.recent, now, out);
             out.remember(node);
         }
         self.noticed(uid, now, out);
@@ -245,6 +253,7 @@ impl Registry {
         let decisions = self.decisions;
         let target = self.uid(stream).and_then(|uid| self.target_of(uid)).cloned();
         let Some((uid, node)) = self.on(stream) else { return out };
+        let mut other = false;
         node.hear(now);
         match message {
             Message::Heartbeat { seq, applied, node_time, draining } => {
@@ -253,6 +262,11 @@ impl Registry {
                 if node.runs(applied) {
                     out.changed = true;
                     out.remember(node);
+                    other = target.as_ref().is_some_and(|target| node.runs_other(&target.version));
+                }
+                if node.forgot(now.instant) {
+                    node.needs_whole();
+                    out.event(node, What::Differs);
                 }
                 let target = target.as_ref().map(|target| target.version.clone());
                 out.sends.push((stream, Out::HeartbeatAck { seq, target, at: now.wall, decisions }));
@@ -267,9 +281,13 @@ impl Registry {
                 out.remember(node);
             }
             Message::Nack { nonce, rejected, running, rejections } => {
-                let in_flight = answered(node, nonce, &mut out);
+                let update = answered(node, nonce, &mut out);
                 node.runs(running);
-                if let Some(version) = rejected.or(in_flight) {
+                let misfit = rejections.iter().any(|one| one.reason == Reason::BaseMismatch);
+                if misfit && update.as_ref().is_some_and(|update| !update.whole) {
+                    node.needs_whole();
+                    out.event(node, What::Differs);
+                } else if let Some(version) = rejected.or(update.map(|update| update.version)) {
                     out.event(node, What::Refused(version.clone(), rejections.clone()));
                     node.refused = Some(Refusal { version, rejections });
                 }
@@ -288,8 +306,11 @@ impl Registry {
                 self.streams.remove(&stream);
             }
         }
+        if other {
+            self.outgrow(uid, &mut out);
+        }
         let Some(node) = self.nodes.get_mut(&uid) else { return out };
-        pump(node, target.as_ref(), now, &mut out);
+        pump(node, target.as_ref(), &self.recent, now, &mut out);
         self.noticed(uid, now, &mut out);
         self.show(uid, now, &mut out);
         out
@@ -310,11 +331,12 @@ impl Registry {
     /// Every node should run this from now on, and that is nothing new.
     pub fn set_target(&mut self, target: Option<Arc<Revision>>, now: Now) -> Outcome {
         let mut out = Outcome { changed: true, ..Outcome::default() };
+        target.iter().for_each(|target| self.recent.note(target));
         (self.target, self.rolling) = (target, None);
         let uids: Vec<NodeUid> = self.nodes.keys().copied().collect();
         for uid in uids {
             if let Some(node) = self.nodes.get_mut(&uid) {
-                pump(node, self.target.as_ref(), now, &mut out);
+                pump(node, self.target.as_ref(), &self.recent, now, &mut out);
             }
             self.show(uid, now, &mut out);
         }
@@ -433,7 +455,7 @@ fn adopt(node: &mut Node, hello: Hello, id: StreamId, now: Now) {
     }
     node.identity = hello.identity;
     node.runs(hello.applied);
-    node.session = Some(Session { id, nonce: 0, in_flight: None, last_sent: None });
+    node.session = Some(Session { id, nonce: 0, in_flight: None, last_sent: None, whole: false });
     node.draining = false;
     node.left = None;
     node.connected_at = Some(now.wall);
@@ -453,24 +475,33 @@ fn part(node: &mut Node, for_good: bool, message: String, now: Now, out: &mut Ou
     }
 }
 
-/// Sends the target if it is due: one update at a time, the newest one.
-pub(super) fn pump(node: &mut Node, target: Option<&Arc<Revision>>, now: Now, out: &mut Outcome) {
+/// Sends the target if it is due: one update at a time, the newest one, and of that what differs from what the node runs.
+pub(super) fn pump(
+    node: &mut Node,
+    target: Option<&Arc<Revision>>,
+    recent: &Recent,
+    now: Now,
+    out: &mut Outcome,
+) {
     let Some(target) = target.filter(|target| node.wants(&target.version)) else { return };
     let Some(session) = &mut node.session else { return };
     session.nonce += 1;
-    session.last_sent = Some(target.version.clone());
-    session.in_flight = Some(InFlight { version: target.version.clone(), since: now.instant });
-    out.sends.push((session.id, Out::Config { nonce: session.nonce, revision: target.clone() }));
+    session.last_sent = Some((target.version.clone(), now.instant));
+    let base =
+        node.applied.as_ref().filter(|_| !session.whole).and_then(|applied| recent.of(applied)).cloned();
+    let version = target.version.clone();
+    session.in_flight = Some(InFlight { version, since: now.instant, whole: base.is_none() });
+    out.sends.push((session.id, Out::Config { nonce: session.nonce, revision: target.clone(), base }));
     out.event(node, What::Sent(target.version.clone()));
 }
 
 /// An answer to the update of this nonce: what the update was, if it was the one that waits for an answer.
-fn answered(node: &mut Node, nonce: u64, out: &mut Outcome) -> Option<Version> {
+fn answered(node: &mut Node, nonce: u64, out: &mut Outcome) -> Option<InFlight> {
     let session = node.session.as_mut()?;
     if session.nonce == nonce
         && let Some(update) = session.in_flight.take()
     {
-        return Some(update.version);
+        return Some(update);
     }
     out.event(node, What::StrayAnswer(nonce));
     None

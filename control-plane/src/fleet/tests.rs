@@ -48,13 +48,7 @@ impl Scene {
     }
 
     fn target(&mut self, revision: u64) -> Vec<String> {
-        let target = Revision {
-            version: version(revision),
-            fleet: Arc::default(),
-            accepted_at: SystemTime::UNIX_EPOCH,
-            source: String::new(),
-        };
-        words(&self.registry.set_target(Some(Arc::new(target)), self.now()))
+        words(&self.registry.set_target(Some(revision_of(version(revision))), self.now()))
     }
 
     fn hello(&mut self, hello: Hello) -> (Vec<String>, Result<StreamId, HelloError>) {
@@ -108,6 +102,11 @@ fn version(revision: u64) -> Version {
     Version { generation: 1, revision, digest: Digest::new(revision.to_be_bytes().to_vec()) }
 }
 
+fn revision_of(version: Version) -> Arc<Revision> {
+    let accepted_at = SystemTime::UNIX_EPOCH;
+    Arc::new(Revision { version, fleet: Arc::default(), accepted_at, source: String::new() })
+}
+
 fn reason() -> Rejection {
     Rejection {
         resource: None,
@@ -138,7 +137,7 @@ fn words(outcome: &Outcome) -> Vec<String> {
             Out::HeartbeatAck { .. } => "ack".to_owned(),
             Out::Directives(set) => format!("directives {}", set.len()),
             Out::SealKeys(keys) => format!("keys {}", keys.len()),
-            Out::Config { nonce, revision } => format!("config {nonce} r{}", revision.version.revision),
+            Out::Config { nonce, revision, .. } => format!("config {nonce} r{}", revision.version.revision),
             Out::Query { id, .. } => format!("query {id}"),
             Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
         };
@@ -413,6 +412,80 @@ fn a_node_with_a_history_that_this_store_does_not_have_raises_the_generation() {
     let other = Version { digest: Digest::new(b"other".to_vec()), ..version(2) };
     scene.join(Hello { applied: Some(other), ..node(3) });
     assert_eq!(scene.registry.generation_floor(), 2, "the same number with another content is foreign too");
+}
+
+/// The revision that the update is based on, of the one update in this outcome; `Some(None)`: it is whole.
+fn base(outcome: &Outcome) -> Option<Option<u64>> {
+    outcome.sends.iter().find_map(|(_, out)| match out {
+        Out::Config { base, .. } => Some(base.as_ref().map(|base| base.version.revision)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_node_that_runs_what_is_known_is_sent_what_differs() {
+    let mut scene = Scene::targeting(1);
+    let (first, opened) = scene.registry.hello(node(1), scene.now());
+    assert_eq!(base(&first), Some(None), "it runs nothing");
+    scene.ack(opened.unwrap(), 1, 1);
+    scene.join(running(2, 1));
+    let target = |revision| revision_of(version(revision));
+    let both = scene.registry.set_target(Some(target(2)), scene.now());
+    assert_eq!(base(&both), Some(Some(1)));
+    let (late, _) = scene.registry.hello(running(3, 1), scene.now());
+    assert_eq!(base(&late), Some(Some(1)), "what ran before the target is still known");
+    let other = Version { digest: Digest::new(b"other".to_vec()), ..version(1) };
+    let (odd, _) = scene.registry.hello(Hello { applied: Some(other), ..node(4) }, scene.now());
+    assert_eq!(base(&odd), Some(None), "the name is known, the content is not");
+    for revision in 3..40 {
+        scene.registry.set_target(Some(target(revision)), scene.now());
+    }
+    let (older, _) = scene.registry.hello(running(5, 2), scene.now());
+    assert_eq!(base(&older), Some(None), "not everything is kept");
+}
+
+#[test]
+fn an_update_that_does_not_fit_is_followed_by_a_whole_one_and_parks_nothing() {
+    let mut scene = Scene::targeting(2);
+    scene.target(3);
+    let stream = scene.join(running(1, 2));
+    let misfit = || Rejection { reason: Reason::BaseMismatch, ..reason() };
+    let nack = |nonce| Message::Nack {
+        nonce,
+        rejected: Some(version(3)),
+        running: Some(version(2)),
+        rejections: vec![misfit()],
+    };
+    let outcome = scene.registry.message(stream, nack(1), scene.now());
+    assert_eq!((words(&outcome), base(&outcome)), (vec!["1<-config 2 r3".to_owned()], Some(None)));
+    assert_eq!(happened(&outcome)[0], What::Differs);
+    assert_eq!(scene.sees(1).1, SyncState::Pending);
+    // One that cannot fit has no other reading: no loop.
+    assert_eq!(scene.say(stream, nack(2)), Vec::<String>::new());
+    assert_eq!(scene.sees(1).1, SyncState::Rejected);
+}
+
+#[test]
+fn a_node_whose_heartbeats_contradict_what_it_acknowledged_is_sent_everything_anew() {
+    let mut scene = Scene::targeting(1);
+    let stream = scene.join(running(1, 1));
+    scene.target(2);
+    scene.ack(stream, 1, 2);
+    assert_eq!(scene.beat(stream, Some(1)), ["1<-ack"], "a heartbeat may have been on its way");
+    scene.keep_alive(stream, Some(1), 25);
+    scene.pass(5.0);
+    let beat = Message::Heartbeat { seq: 1, applied: Some(version(1)), node_time: None, draining: false };
+    let outcome = scene.registry.message(stream, beat, scene.now());
+    assert_eq!(
+        (words(&outcome), base(&outcome)),
+        (vec!["1<-ack".into(), "1<-config 2 r2".into()], Some(None))
+    );
+    scene.ack(stream, 2, 2);
+    assert_eq!(scene.beat(stream, Some(2)), ["1<-ack"]);
+    let other = Version { digest: Digest::new(b"other".to_vec()), ..version(2) };
+    let beat = Message::Heartbeat { seq: 1, applied: Some(other), node_time: None, draining: false };
+    scene.registry.message(stream, beat, scene.now());
+    assert_eq!(scene.registry.generation_floor(), 2, "the digest differs: the next revision is above it");
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl Plane {
 
     pub async fn status(&self) -> FleetStatus {
         let mut client = self.statuses().await;
-        client.get_status(wire::GetStatusRequest {}).await.unwrap().into_inner().status.unwrap()
+        client.get_status(wire::GetStatusRequest::default()).await.unwrap().into_inner().status.unwrap()
     }
 
     pub async fn nodes(&self) -> Vec<NodeStatus> {

@@ -2,10 +2,11 @@
 
 use crate::harness::*;
 use o1_proto::wire::{
-    self, InspectedTool, ListToolsRequest, ListToolsResponse, LogLine, LogsPart, LogsQuery, Query,
-    QueryAnswer, QueryFailure, QueryFailureReason, TailLogsRequest, TailLogsResponse, ToolsPart, ToolsQuery,
-    inspect_service_client::InspectServiceClient, query::Ask, query_answer::Part, sync_request,
-    sync_response::Msg, tail_logs_response::Said,
+    self, CallsPart, CallsQuery, InspectedTool, ListCallsRequest, ListToolsRequest, ListToolsResponse,
+    LogLine, LogsPart, LogsQuery, Query, QueryAnswer, QueryFailure, QueryFailureReason, RecentCall,
+    TailLogsRequest, TailLogsResponse, ToolsPart, ToolsQuery, inspect_service_client::InspectServiceClient,
+    list_calls_response::Said as Heard, query::Ask, query_answer::Part, sync_request, sync_response::Msg,
+    tail_logs_response::Said,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming, transport::Channel};
@@ -188,4 +189,31 @@ async fn a_control_plane_that_stops_ends_every_answer() {
     }
     drop((node, answers, client));
     plane.stopped().await;
+}
+
+#[tokio::test]
+async fn every_node_tells_its_calls_and_one_that_cannot_does_not_hide_the_others() {
+    let plane = Plane::with(&document(3101)).await;
+    let target = plane.target().await.unwrap();
+    let (mut one, _) = Node::join(plane.listen, running(1, &target)).await;
+    let (mut two, _) = Node::join(plane.listen, running(2, &target)).await;
+    let mut client = client(&plane).await;
+    let asked = CallsQuery { upstream: "weather".into(), limit: 7, failed: true };
+    let request = ListCallsRequest { node_id: String::new(), query: Some(asked.clone()) };
+    let mut answers = client.list_calls(request).await.unwrap().into_inner();
+    let ((first, ask), (second, _)) = (query(&mut one).await, query(&mut two).await);
+    assert_eq!(ask, Ask::Calls(asked));
+    let call = RecentCall { name: "forecast".into(), ..RecentCall::default() };
+    answer(&one, first, Part::Calls(CallsPart { calls: vec![call], seen: 9, kept: 1 }), true).await;
+    let reason = QueryFailureReason::Unsupported.into();
+    answer(&two, second, Part::Failure(QueryFailure { reason, message: "older".into() }), true).await;
+    let mut said = Vec::new();
+    while let Some(answer) = next(&mut answers).await.unwrap() {
+        said.push(match answer.said.unwrap() {
+            Heard::Part(part) => format!("{}: {} of {}", answer.node_id, part.calls[0].name, part.seen),
+            Heard::Failure(failure) => format!("{}: {}", answer.node_id, failure.message),
+        });
+    }
+    said.sort();
+    assert_eq!(said, ["n1: forecast of 9", "n2: older"]);
 }

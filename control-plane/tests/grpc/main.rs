@@ -12,4 +12,5 @@ mod nodes;
 mod process;
 mod purging;
 mod services;
+mod updates;
 mod watching;

@@ -140,7 +140,8 @@ async fn what_was_accepted_survives_kill_minus_nine() {
     assert_eq!(welcome.target, update.to);
     node.beat(1, update.to.as_ref()).await;
     let mut client = StatusServiceClient::new(channel(listen).await);
-    let status = client.get_status(wire::GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+    let status =
+        client.get_status(wire::GetStatusRequest::default()).await.unwrap().into_inner().status.unwrap();
     assert_eq!(status.nodes.unwrap().synced, 1);
 }
 

@@ -1,7 +1,7 @@
 //! What else the doors answer: health, reflection, lists, HTTP.
 
 use crate::harness::*;
-use o1_proto::wire::{self, ListNodesRequest, ListUpstreamsRequest};
+use o1_proto::wire::{self, GetStatusRequest, ListNodesRequest, ListUpstreamsRequest};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -9,6 +9,8 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
+
+use tonic_types::StatusExt as _;
 
 const SERVICES: [&str; 5] = [
     "o1.control.v1.AdminService",
@@ -62,7 +64,7 @@ async fn nodes_are_listed_in_pages_by_id() {
     let mut client = plane.statuses().await;
     let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
-        let request = ListNodesRequest { page_size: 2, page_token: token };
+        let request = ListNodesRequest { page_size: 2, page_token: token, fields: None };
         let page = client.list_nodes(request).await.unwrap().into_inner();
         assert_eq!(page.total_size, 5);
         assert!(page.nodes.len() <= 2);
@@ -74,7 +76,7 @@ async fn nodes_are_listed_in_pages_by_id() {
     }
     assert_eq!(seen, ["n1", "n2", "n3", "n4", "n5"]);
     for page_token in ["x", "node:", "node:zz", "upstream:weather"] {
-        let request = ListNodesRequest { page_size: 0, page_token: page_token.to_owned() };
+        let request = ListNodesRequest { page_token: page_token.to_owned(), ..Default::default() };
         let status = client.list_nodes(request).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::InvalidArgument, "{page_token}");
     }
@@ -87,10 +89,10 @@ async fn upstreams_are_listed_in_pages_by_name() {
         .concat();
     let plane = Plane::with(&format!("upstreams:\n{upstreams}")).await;
     let mut client = plane.statuses().await;
-    let request = ListUpstreamsRequest { page_size: 2, page_token: String::new() };
+    let request = ListUpstreamsRequest { page_size: 2, ..Default::default() };
     let first = client.list_upstreams(request).await.unwrap().into_inner();
     assert_eq!(first.total_size, 3);
-    let request = ListUpstreamsRequest { page_size: 2, page_token: first.next_page_token };
+    let request = ListUpstreamsRequest { page_size: 2, page_token: first.next_page_token, fields: None };
     let second = client.list_upstreams(request).await.unwrap().into_inner();
     let names: Vec<_> =
         first.upstreams.iter().chain(&second.upstreams).map(|one| one.name.as_str()).collect();
@@ -135,4 +137,44 @@ async fn the_admin_port_tells_the_same() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "what runs goes on running: {answer}");
     assert!(body(&answer).contains("degraded") && body(&answer).contains(":3:"), "{answer}");
     assert!(plane.get("/metrics").await.contains("\no1_control_plane_config_refused 1\n"));
+}
+
+#[tokio::test]
+async fn a_caller_gets_the_fields_it_asks_for_and_hears_which_there_are_not() {
+    let plane = Plane::with(&document(3101)).await;
+    let target = plane.target().await.unwrap();
+    let _node = Node::join(plane.listen, running(1, &target)).await;
+    let mut client = plane.statuses().await;
+    let fields = |paths: &[&str]| {
+        Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+    };
+    let request = GetStatusRequest { fields: fields(&["nodes.connected", "upstreams.name"]) };
+    let status = client.get_status(request).await.unwrap().into_inner().status.unwrap();
+    assert_eq!((status.as_of, status.control_plane.is_none()), (None, true));
+    assert_eq!(status.nodes.unwrap().connected, 1);
+    assert_eq!((status.upstreams[0].name.as_str(), status.upstreams[0].state), ("weather", 0));
+    let request = ListNodesRequest { fields: fields(&["node.node_id"]), ..Default::default() };
+    let nodes = client.list_nodes(request).await.unwrap().into_inner().nodes;
+    assert_eq!(nodes[0].node.as_ref().unwrap().node_id, "n1");
+    assert_eq!((nodes[0].state, nodes[0].applied.clone()), (0, None));
+    let request = ListUpstreamsRequest { fields: fields(&["nam"]), ..Default::default() };
+    let refused = client.list_upstreams(request).await.unwrap_err();
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!((refused.code(), violations[0].field.as_str()), (tonic::Code::InvalidArgument, "fields"));
+    assert!(refused.message().contains("did you mean `name`?"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn a_refused_document_names_each_problem_to_programs() {
+    let plane = Plane::without_file().await;
+    let document = wire::ConfigDocument { content: BROKEN.into(), source: "mine.yaml".to_owned() };
+    let request = wire::ApplyConfigRequest { document: Some(document), ..Default::default() };
+    let refused = plane.configs().await.apply_config(request).await.unwrap_err();
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "INVALID_DOCUMENT");
+    let violations = &details.bad_request().unwrap().field_violations;
+    assert!(violations.iter().any(|one| one.field == "document:upstreams.weather.primry"), "{violations:?}");
+    let request = wire::GetConfigRequest { revision: 99 };
+    let refused = plane.configs().await.get_config(request).await.unwrap_err();
+    assert_eq!(refused.get_details_resource_info().unwrap().resource_name, "99");
 }

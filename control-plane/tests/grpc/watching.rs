@@ -41,7 +41,7 @@ fn requests(status: &FleetStatus) -> u64 {
 }
 
 async fn watch(plane: &Plane, interval: Duration) -> Streaming<WatchStatusResponse> {
-    let request = WatchStatusRequest { min_interval: Some(convert::from_duration(interval)) };
+    let request = WatchStatusRequest { min_interval: Some(convert::from_duration(interval)), fields: None };
     plane.statuses().await.watch_status(request).await.unwrap().into_inner()
 }
 

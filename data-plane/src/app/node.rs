@@ -1,6 +1,7 @@
 //! The rest of the node, as the control path sees it.
 
 use crate::{
+    calls::{Found, Wanted},
     context::Context,
     control::{
         self, AppliedVersion, EndpointStats, LocalProblem, NodeStats, NotAnswered, Reachability,
@@ -170,6 +171,13 @@ impl control::Node for Node {
             Ok(self.path.below().purge(&order).await)
         };
         purged.boxed()
+    }
+
+    fn calls(&self, wanted: &Wanted) -> Result<Found, NotAnswered> {
+        if let Some(name) = &wanted.upstream {
+            served(&self.reader.plan(), name)?;
+        }
+        Ok(self.metrics.calls(wanted))
     }
 
     fn draining(&self) -> bool {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     call::{Ask, Call, Reply, Session, Upstreams},
+    calls::Outcome,
     failure::{Failure, Kind},
     metrics::Skip,
     plan,
@@ -43,6 +44,15 @@ struct Question {
     own: Key,
     /// The question among everybody, if the server can say that its answer is for them.
     public: Option<Key>,
+}
+
+impl Question {
+    /// Memory answered.
+    fn answered(&self, began: Instant) {
+        if let Ask::Message(message) = &self.call.ask {
+            self.scope.calls().ended(message.bytes(), Outcome::Cached, began, Instant::now(), None);
+        }
+    }
 }
 
 /// What a flight brought.
@@ -169,6 +179,7 @@ impl<N: Upstreams> Inner<N> {
         let known = self.look(&question, now);
         if let Some((entry, Age::Fresh)) = &known {
             question.scope.counts(tier).hit();
+            question.answered(now);
             return Recalled::Answer(Reply::json(entry.render(&question.id, now)));
         }
         let mut tally = Tally { scope: question.scope.clone(), tier, found: Found::Miss };
@@ -177,6 +188,7 @@ impl<N: Upstreams> Inner<N> {
             Some((entry, Age::Stale { while_revalidate: true, .. })) => {
                 self.refresh(&question, &entry);
                 tally.found = Found::Stale;
+                question.answered(now);
                 return Recalled::Answer(Reply::json(entry.render(&question.id, now)));
             }
             Some((entry, Age::Stale { if_error: true, .. })) => last_resort = Some(entry),

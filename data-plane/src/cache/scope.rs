@@ -8,6 +8,7 @@
 
 use super::key::Hashed;
 use crate::{
+    calls::Calls,
     mcp::method,
     metrics::{self, Metrics},
     plan::{self, Plan},
@@ -125,6 +126,12 @@ impl Scope {
     #[must_use]
     pub fn counts(&self, tier: Tier) -> &metrics::Cached {
         self.metrics.cache(tier)
+    }
+
+    /// Where what it answers is told.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        self.metrics.calls()
     }
 
     /// What a fetch that begins now is stamped with. Take it before the request goes out.

@@ -7,6 +7,7 @@ use super::{
     Node, ack,
     keys::Keys,
     outbound::Outbound,
+    parts::Assembly,
     queries::Queries,
     snapshot::{Applier, Outcome},
     standing::Standing,
@@ -44,6 +45,7 @@ pub(super) struct Exchange<'a> {
     /// The latest that came meanwhile. The control plane waits for an answer and sends none; one that does not
     /// wait gets the answer to its latest.
     waiting: Option<ConfigUpdate>,
+    parts: Assembly,
     /// The keys in work.
     taking: Option<BoxFuture<'a, ()>>,
     /// The latest that came meanwhile.
@@ -73,6 +75,7 @@ impl<'a> Exchange<'a> {
             terms,
             applying: None,
             waiting: None,
+            parts: Assembly::default(),
             taking: None,
             waiting_keys: None,
             queries,
@@ -113,11 +116,14 @@ impl<'a> Exchange<'a> {
 
     fn hear(&mut self, message: Msg) -> Option<Ended> {
         match message {
-            // Whom a node serves, it serves with keys that other nodes have: keys come first.
-            Msg::Config(update) if self.applying.is_some() || self.taking.is_some() => {
-                self.waiting = Some(update);
-            }
-            Msg::Config(update) => self.apply(update),
+            Msg::Config(update) => self.update(update),
+            Msg::ConfigPart(part) => match self.parts.take(&part) {
+                Ok(Some(update)) => self.update(update),
+                Ok(None) => {}
+                Err(what) => {
+                    return Some(Ended::Lost(format!("the control plane broke the protocol: {what}")));
+                }
+            },
             Msg::SealKeys(keys) if self.taking.is_some() => self.waiting_keys = Some(keys),
             Msg::SealKeys(keys) => self.take(keys),
             Msg::Query(query) => self.queries.take(query, self.node),
@@ -148,6 +154,15 @@ impl<'a> Exchange<'a> {
         });
         self.node.directed(directives.collect());
         self.standing.asked(Instant::now());
+    }
+
+    /// Whom a node serves, it serves with keys that other nodes have: keys come first.
+    fn update(&mut self, update: ConfigUpdate) {
+        if self.applying.is_some() || self.taking.is_some() {
+            self.waiting = Some(update);
+        } else {
+            self.apply(update);
+        }
     }
 
     fn apply(&mut self, update: ConfigUpdate) {

@@ -141,7 +141,7 @@ mod tests {
 
     fn update(revision: u64) -> ConfigUpdate {
         let to = ConfigVersion { generation: 1, revision, root_digest: vec![7; 32] };
-        ConfigUpdate { nonce: 4, to: Some(to), resources: Vec::new() }
+        ConfigUpdate { nonce: 4, to: Some(to), ..ConfigUpdate::default() }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`start`] gives the node the configuration it last applied, from its own disk, and then follows the control
 //! plane for as long as the process runs: [`stream`] connects and agrees on terms, [`exchange`] is one
-//! connection, [`snapshot`] turns an update into a running configuration, [`last_good`] keeps it on disk,
+//! connection, [`parts`] puts a large update together, [`snapshot`] turns it into a running configuration, [`last_good`] keeps it on disk,
 //! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`standing`] says where
 //! failovers stand, [`events`] sends what happened, [`queries`] answers what operators ask, [`link`] shows all that to
 //! operators.
@@ -19,6 +19,7 @@ mod keys;
 mod last_good;
 mod link;
 mod outbound;
+mod parts;
 mod queries;
 mod snapshot;
 mod standing;
@@ -30,6 +31,7 @@ pub use stats::{EndpointStats, NodeStats, Reachability, UpstreamStats};
 
 use crate::seal;
 use crate::{
+    calls::{Found, Wanted},
     inventory::Inventory,
     logs::Log,
     purge::{Order, Purged},
@@ -86,6 +88,12 @@ pub trait Node: Send + Sync + 'static {
     /// # Errors
     /// There is no such upstream.
     fn purge(&self, order: Order) -> BoxFuture<'_, Result<Purged, NotAnswered>>;
+
+    /// The calls that were answered last. Must not block.
+    ///
+    /// # Errors
+    /// There is no such upstream.
+    fn calls(&self, wanted: &Wanted) -> Result<Found, NotAnswered>;
 
     /// The node takes no new clients and is finishing its calls.
     fn draining(&self) -> bool;

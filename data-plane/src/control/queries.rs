@@ -3,6 +3,7 @@
 
 use super::{Node, NotAnswered};
 use crate::{
+    calls::{self, Found, Outcome, Wanted},
     inventory::{Inventory, Source, State, Tool},
     logs::Line,
     purge::{Order, Purged},
@@ -13,12 +14,12 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use o1_proto::{
-    convert::{duration, from_system_time, tier},
+    convert::{duration, from_duration, from_store, from_system_time, tier},
     model,
     wire::{
-        InspectedSource, InspectedTool, LogLine, LogsPart, LogsQuery, PurgePart, PurgeQuery, Query,
-        QueryAnswer, QueryFailure, QueryFailureReason, ToolState, ToolsPart, ToolsQuery, query::Ask,
-        query_answer::Part,
+        CallOutcome, CallsPart, CallsQuery, InspectedSource, InspectedTool, LogLine, LogsPart, LogsQuery,
+        PurgePart, PurgeQuery, Query, QueryAnswer, QueryFailure, QueryFailureReason, RecentCall, ToolState,
+        ToolsPart, ToolsQuery, query::Ask, query_answer::Part,
     },
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -33,6 +34,9 @@ const OPEN_MAX: usize = 16;
 const PART_ITEMS: usize = 200;
 /// Characters of a description that people see.
 const DESCRIPTION_MAX: usize = 200;
+/// Calls of one answer when the question does not say, and at most: all of them fit in one part.
+const CALLS: usize = 100;
+const CALLS_MAX: usize = 500;
 /// The longest time for an answer that ends by itself.
 const WITHIN_MAX: Duration = Duration::from_secs(60);
 
@@ -97,6 +101,7 @@ impl Answer {
             Some(Ask::Tools(query)) => self.tools(query, node.as_ref()).await,
             Some(Ask::Logs(query)) => self.logs(query, node.as_ref()).await,
             Some(Ask::Purge(query)) => self.purge(query, node.as_ref()).await,
+            Some(Ask::Calls(query)) => self.calls(query, node.as_ref()).await,
             Some(Ask::Cancel(_)) | None => Err(NotAnswered::Unsupported),
         };
         if let Err(why) = done {
@@ -159,6 +164,18 @@ impl Answer {
         let (upstream, tier) = (named.0.as_deref().unwrap_or("all"), named.1.unwrap_or("all"));
         tracing::info!(upstream, tier, entries, bytes, "purged the cache, as an operator asked");
         self.say(Part::Purged(PurgePart { entries, bytes }), true).await;
+        Ok(())
+    }
+
+    async fn calls(&self, query: CallsQuery, node: &dyn Node) -> Result<(), NotAnswered> {
+        let limit = match query.limit {
+            0 => CALLS,
+            some => usize::try_from(some).unwrap_or(CALLS_MAX).min(CALLS_MAX),
+        };
+        let upstream = Some(query.upstream).filter(|name| !name.is_empty());
+        let Found { calls, seen, kept } = node.calls(&Wanted { upstream, limit, failed: query.failed })?;
+        let calls = calls.into_iter().map(|(upstream, one)| call(upstream, one)).collect();
+        self.say(Part::Calls(CallsPart { calls, seen, kept }), true).await;
         Ok(())
     }
 
@@ -254,6 +271,25 @@ fn source(source: Source) -> InspectedSource {
         prefix: source.prefix,
         listed: source.listed.map(from_system_time),
         error: source.error,
+    }
+}
+
+fn call(upstream: String, call: calls::Call) -> RecentCall {
+    let outcome = match call.outcome {
+        Outcome::Ok => CallOutcome::Ok,
+        Outcome::Cached => CallOutcome::Cached,
+        Outcome::ApplicationError => CallOutcome::ApplicationError,
+        Outcome::Error => CallOutcome::Error,
+        Outcome::Timeout => CallOutcome::Timeout,
+    };
+    RecentCall {
+        at: Some(from_system_time(call.at)),
+        upstream,
+        method: call.method,
+        name: call.name,
+        outcome: outcome.into(),
+        took: Some(from_duration(call.took)),
+        store: call.store.map_or(0, from_store),
     }
 }
 

@@ -14,9 +14,12 @@ use super::{
 use o1_proto::{
     convert, digest,
     model::Fleet,
-    wire::{ConfigUpdate, ConfigVersion, Hello, NodeIdentity, Rejection, RejectionReason},
+    wire::{
+        ConfigUpdate, ConfigVersion, Hello, NodeIdentity, Rejection, RejectionReason, Resource, ResourceKey,
+    },
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -57,6 +60,8 @@ pub(super) struct Applier {
 #[derive(Default)]
 struct Held {
     applied: Option<ConfigVersion>,
+    /// What `applied` consists of, for updates that say what differs from it.
+    resources: Arc<[Resource]>,
     /// Since `applied` began to run.
     refused: Option<Refusal>,
 }
@@ -103,7 +108,7 @@ impl Applier {
                     revision = version.revision,
                     "serving the configuration that was applied last"
                 );
-                self.runs(version, true);
+                self.runs(version, update.resources, true);
                 true
             }
             Err(rejections) => {
@@ -139,7 +144,7 @@ impl Applier {
         let (this, running) = (self.clone(), self.applied());
         let taken = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            this.take_now(&update)
+            this.take_now(update)
         });
         taken.await.unwrap_or_else(|error| {
             tracing::error!(%error, revision = version.revision, "applying a configuration failed");
@@ -151,25 +156,25 @@ impl Applier {
         })
     }
 
-    fn take_now(&self, update: &ConfigUpdate) -> Outcome {
+    fn take_now(&self, update: ConfigUpdate) -> Outcome {
         let started = Instant::now();
-        let running = self.applied();
+        let (running, resources) = {
+            let held = self.held();
+            (held.applied.clone(), held.resources.clone())
+        };
         let to = update.to.clone().unwrap_or_default();
         if running.as_ref() == Some(&to) {
             return Outcome::Runs { version: to, took: started.elapsed() };
         }
         let applied = newer(running.as_ref(), &to)
-            .and_then(|()| verify(update))
-            .and_then(|(version, fleet)| self.apply(&version, fleet));
-        if let Err(rejections) = applied {
-            let refusal = Refusal { version: to, running, rejections };
-            if let Err(error) = self.files.keep_refusal(&refusal) {
-                tracing::warn!(%error, "a refusal is not on disk: after a restart it is asked again");
-            }
-            self.refused(refusal.clone());
-            return Outcome::Refused(refusal);
-        }
-        let kept = self.files.keep(update);
+            .and_then(|()| whole(update, running.as_ref(), &resources))
+            .and_then(|update| verify(&update).map(|(version, fleet)| (update, version, fleet)))
+            .and_then(|(update, version, fleet)| self.apply(&version, fleet).map(|()| update));
+        let update = match applied {
+            Ok(update) => update,
+            Err(rejections) => return self.refuse(Refusal { version: to, running, rejections }),
+        };
+        let kept = self.files.keep(&update);
         let took = started.elapsed();
         tracing::info!(generation = to.generation, revision = to.revision, ?took, "applied a configuration");
         if let Err(error) = &kept {
@@ -179,8 +184,22 @@ impl Applier {
                 "the running configuration is not on disk: a restart would serve an older one"
             );
         }
-        self.runs(to.clone(), kept.is_ok());
+        self.runs(to.clone(), update.resources, kept.is_ok());
         Outcome::Runs { version: to, took }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Outcome {
+        if refusal.rejections.iter().any(|one| one.reason() == RejectionReason::BaseMismatch) {
+            // Nothing is wrong with the version: the whole of it comes next.
+            let (revision, problems) = (refusal.version.revision, summary(&refusal.rejections));
+            tracing::warn!(revision, problems, "an update does not fit what runs");
+        } else {
+            if let Err(error) = self.files.keep_refusal(&refusal) {
+                tracing::warn!(%error, "a refusal is not on disk: after a restart it is asked again");
+            }
+            self.refused(refusal.clone());
+        }
+        Outcome::Refused(refusal)
     }
 
     fn apply(&self, version: &ConfigVersion, fleet: Fleet) -> Result<(), Vec<Rejection>> {
@@ -189,9 +208,9 @@ impl Applier {
             .map_err(|problems| problems.into_iter().map(ack::rejection).collect())
     }
 
-    fn runs(&self, version: ConfigVersion, durable: bool) {
+    fn runs(&self, version: ConfigVersion, resources: Vec<Resource>, durable: bool) {
         let applied = Applied { version: ack::version(&version), since: SystemTime::now(), durable };
-        *self.held() = Held { applied: Some(version), refused: None };
+        *self.held() = Held { applied: Some(version), resources: resources.into(), refused: None };
         self.link.send_modify(|status| (status.applied, status.refused) = (Some(applied), None));
     }
 
@@ -238,6 +257,41 @@ fn newer(running: Option<&ConfigVersion>, to: &ConfigVersion) -> Result<(), Vec<
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// The update with everything that its version consists of: what it says differs from what runs is worked in. Pure.
+fn whole(
+    update: ConfigUpdate,
+    running: Option<&ConfigVersion>,
+    resources: &[Resource],
+) -> Result<ConfigUpdate, Vec<Rejection>> {
+    let ConfigUpdate { nonce, to, resources: changed, base: Some(base), removed } = update else {
+        return Ok(update);
+    };
+    let misfit = |what: String| vec![ack::whole(RejectionReason::BaseMismatch, what)];
+    if running != Some(&base) {
+        let what =
+            format!("the update says what differs from revision {}, which does not run", base.revision);
+        return Err(misfit(what));
+    }
+    let mut all: BTreeMap<_, _> = resources.iter().map(|one| (name(one.key.as_ref()), one.clone())).collect();
+    for key in &removed {
+        if all.remove(&name(Some(key))).is_none() {
+            return Err(misfit(format!("the update removes `{}`, which is not there", key.name)));
+        }
+    }
+    all.extend(changed.into_iter().map(|one| (name(one.key.as_ref()), one)));
+    let resources: Vec<_> = all.into_values().collect();
+    if to.as_ref().is_some_and(|to| digest::root(&resources) != to.root_digest) {
+        return Err(misfit(
+            "what differs and what runs are not together what the version's digest names".into(),
+        ));
+    }
+    Ok(ConfigUpdate { nonce, to, resources, base: None, removed: Vec::new() })
+}
+
+fn name(key: Option<&ResourceKey>) -> (i32, String) {
+    key.map_or_else(Default::default, |key| (key.kind, key.name.clone()))
 }
 
 /// The version and the content of an update, or everything that is wrong with it. Pure.
@@ -304,6 +358,8 @@ mod tests {
         let update = ConfigUpdate {
             nonce: 1,
             to: Some(version(1, 1, 0)),
+            base: None,
+            removed: Vec::new(),
             resources: vec![
                 resource(ResourceKind::Upstream.into(), "broken", b"\xff"),
                 resource(99, "unknown", b""),

@@ -125,7 +125,12 @@ async fn welcome(inbound: &mut Streaming<SyncResponse>) -> Result<Welcome, Ended
     match receive(inbound).await? {
         Msg::Welcome(welcome) => Ok(welcome),
         Msg::Goodbye(goodbye) => Err(Ended::Goodbye(farewell(goodbye))),
-        Msg::Config(_) | Msg::HeartbeatAck(_) | Msg::SealKeys(_) | Msg::Query(_) | Msg::Directives(_) => {
+        Msg::Config(_)
+        | Msg::ConfigPart(_)
+        | Msg::HeartbeatAck(_)
+        | Msg::SealKeys(_)
+        | Msg::Query(_)
+        | Msg::Directives(_) => {
             Err(Ended::Lost("the control plane broke the protocol: it did not begin with a welcome".into()))
         }
     }

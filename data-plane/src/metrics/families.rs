@@ -454,15 +454,16 @@ pub fn reference_page() -> String {
 mod tests {
     use super::*;
     use crate::failure;
+    use bytes::Bytes;
 
     /// Everything that can be counted, once.
     fn driven() -> Metrics {
         let metrics = Metrics::default();
         let upstream = metrics.upstream("a");
         let failure = failure::Failure::new(failure::Kind::Timeout, "t");
-        std::mem::forget(upstream.begin(Store::Primary, 1));
-        upstream.begin(Store::Primary, 1).failed(&failure);
-        upstream.begin(Store::Primary, 1).answered(true);
+        std::mem::forget(upstream.begin(Store::Primary, &Bytes::from_static(b"1")));
+        upstream.begin(Store::Primary, &Bytes::from_static(b"1")).failed(&failure);
+        upstream.begin(Store::Primary, &Bytes::from_static(b"1")).answered(true);
         upstream.received(5);
         upstream.listed_tools(3);
         upstream.spoke(crate::mcp::Era::Legacy);

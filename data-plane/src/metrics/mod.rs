@@ -14,7 +14,10 @@ pub use families::{FAMILIES, Family, reference_page};
 pub use upstream::{InFlight, LATENCY_BOUNDS_US, Reach, Sample, Upstream};
 pub use watched::{Probed, Watched, WatchedSample};
 
-use crate::failure::Kind;
+use crate::{
+    calls::{Found, Wanted},
+    failure::Kind,
+};
 use o1_process::metrics::Exposition;
 use std::{
     collections::BTreeMap,
@@ -80,6 +83,25 @@ impl Metrics {
     pub fn samples(&self) -> Vec<(String, Sample)> {
         let upstreams = self.upstreams.read().unwrap_or_else(PoisonError::into_inner);
         upstreams.iter().map(|(name, one)| (name.clone(), one.sample())).collect()
+    }
+
+    /// The calls that were answered last, latest first, of the upstreams that are meant.
+    #[must_use]
+    pub fn calls(&self, wanted: &Wanted) -> Found {
+        let upstreams = self.upstreams.read().unwrap_or_else(PoisonError::into_inner);
+        let meant = |name: &str| wanted.upstream.as_deref().is_none_or(|one| one == name);
+        let mut found = Found::default();
+        for (name, upstream) in upstreams.iter().filter(|(name, _)| meant(name)) {
+            let (calls, kept) = upstream.calls().latest(wanted.failed);
+            let sample = upstream.sample();
+            let known = sample.cache.iter().map(|tier| tier.hits + tier.stale).sum::<u64>();
+            found.seen += sample.requests + known;
+            found.kept += kept;
+            found.calls.extend(calls.into_iter().map(|call| (name.clone(), call)));
+        }
+        found.calls.sort_by_key(|(_, call)| std::cmp::Reverse(call.at));
+        found.calls.truncate(wanted.limit);
+        found
     }
 
     /// Prometheus text.

@@ -4,9 +4,11 @@ use super::{
     BatchSample, Batches, CacheSample, Cached, Endpoint, EndpointSample, Watched, WatchedSample, cell,
 };
 use crate::{
+    calls::{Calls, Outcome},
     failure::{Failure, Kind},
     mcp::Era,
 };
+use bytes::Bytes;
 use o1_proto::model::{Store, Tier};
 use std::{
     collections::BTreeMap,
@@ -23,6 +25,9 @@ pub const LATENCY_BOUNDS_US: [u64; 18] = [
     100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
     2_000_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+
+/// Requests up to this size are held until they are answered, so that it can be told which they were.
+const LOOKED_AT: usize = 16 << 10;
 
 /// The numbers of one upstream, over all its configurations.
 #[derive(Debug, Default)]
@@ -48,6 +53,7 @@ pub struct Upstream {
     batches: Batches,
     endpoints: RwLock<BTreeMap<String, Arc<Endpoint>>>,
     watched: RwLock<BTreeMap<(Store, String), Arc<Watched>>>,
+    calls: Calls,
 }
 
 #[derive(Debug)]
@@ -112,11 +118,12 @@ pub struct Sample {
 impl Upstream {
     /// A request goes out to a store. Exactly one of the guard's endings is counted, also when it is just dropped.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, store: Store, bytes_out: usize) -> InFlight {
+    pub fn begin(self: &Arc<Self>, store: Store, request: &Bytes) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
-        self.bytes_out.fetch_add(bytes_out as u64, Relaxed);
+        self.bytes_out.fetch_add(request.len() as u64, Relaxed);
         self.active.fetch_add(1, Relaxed);
-        InFlight { upstream: self.clone(), store, started: Instant::now(), done: false }
+        let request = if request.len() <= LOOKED_AT { request.clone() } else { Bytes::new() };
+        InFlight { upstream: self.clone(), store, request, started: Instant::now(), done: false }
     }
 
     /// Bytes came in.
@@ -183,6 +190,12 @@ impl Upstream {
         &self.batches
     }
 
+    /// The calls that were answered last.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     /// The numbers of one of its endpoints; they start at zero when it is first named. Takes a lock: look it up
     /// once and keep it. For the label see [`super::labels`].
     #[must_use]
@@ -238,6 +251,8 @@ impl Upstream {
 pub struct InFlight {
     upstream: Arc<Upstream>,
     store: Store,
+    /// Empty if it is large.
+    request: Bytes,
     started: Instant,
     done: bool,
 }
@@ -245,13 +260,15 @@ pub struct InFlight {
 impl InFlight {
     /// The answer is complete.
     pub fn answered(mut self, application_error: bool) {
-        let us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = Instant::now();
+        let us = u64::try_from(now.duration_since(self.started).as_micros()).unwrap_or(u64::MAX);
         let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         self.upstream.latency[bucket].fetch_add(1, Relaxed);
         self.upstream.latency_sum_us.fetch_add(us, Relaxed);
         self.upstream.application_errors.fetch_add(u64::from(application_error), Relaxed);
         self.upstream.reached(self.store);
         self.end();
+        self.told(if application_error { Outcome::ApplicationError } else { Outcome::Ok }, now);
     }
 
     /// There will be no answer.
@@ -262,6 +279,12 @@ impl InFlight {
             self.upstream.missed(self.store, failure);
         }
         self.end();
+        let outcome = if failure.kind == Kind::Timeout { Outcome::Timeout } else { Outcome::Error };
+        self.told(outcome, Instant::now());
+    }
+
+    fn told(&self, outcome: Outcome, now: Instant) {
+        self.upstream.calls.ended(&self.request, outcome, self.started, now, Some(self.store));
     }
 
     /// Where its bytes are counted.
@@ -292,9 +315,9 @@ mod tests {
     fn every_request_ends_exactly_once_however_it_ends() {
         let metrics = Metrics::default();
         let upstream = metrics.upstream("a");
-        upstream.begin(Store::Primary, 10).answered(true);
-        upstream.begin(Store::Primary, 10).failed(&Failure::new(Kind::Timeout, "t"));
-        drop(upstream.begin(Store::Primary, 10));
+        upstream.begin(Store::Primary, &Bytes::from_static(b"{}")).answered(true);
+        upstream.begin(Store::Primary, &Bytes::from_static(b"{}")).failed(&Failure::new(Kind::Timeout, "t"));
+        drop(upstream.begin(Store::Primary, &Bytes::from_static(b"{}")));
         let (_, sample) = metrics.samples().remove(0);
         assert_eq!((sample.requests, sample.errors, sample.timeouts, sample.active), (3, 1, 1, 0));
         assert_eq!((sample.application_errors, sample.latency.iter().sum::<u64>()), (1, 1));

@@ -49,7 +49,7 @@ impl Guard {
     ) -> Self {
         let limits = runtime.upstream.limits(message);
         Self {
-            inflight: Some(runtime.metrics.begin(runtime.upstream.store, message.bytes().len())),
+            inflight: Some(runtime.metrics.begin(runtime.upstream.store, message.bytes())),
             place,
             id: message.id().unwrap_or_default().to_vec(),
             idle: limits.idle,

@@ -56,7 +56,8 @@ async fn answers(stage: &Stage, figures: &mut Figures) {
     let mut statuses = stage.statuses.clone();
     for _ in 0..200 {
         let began = Instant::now();
-        let status = statuses.get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+        let status =
+            statuses.get_status(GetStatusRequest::default()).await.unwrap().into_inner().status.unwrap();
         times.push(began.elapsed());
         assert_eq!(status.nodes.unwrap().connected, u32::from(NODES));
     }

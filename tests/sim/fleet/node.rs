@@ -56,6 +56,8 @@ pub struct Node {
     lacks_secret: bool,
     diary: Arc<Diary>,
     applied: Option<ConfigVersion>,
+    /// What `applied` consists of, by kind and name.
+    resources: BTreeMap<(i32, String), Resource>,
     upstreams: Vec<Upstream>,
     directives: BTreeMap<String, Directive>,
     reports: u64,
@@ -77,7 +79,17 @@ impl Node {
             admin: format!("127.0.0.1:{}", 30_000 + number),
         };
         let (upstreams, directives) = (Vec::new(), BTreeMap::new());
-        Self { me, lacks_secret, diary, applied: None, upstreams, directives, reports: 0, beats: 0 }
+        Self {
+            me,
+            lacks_secret,
+            diary,
+            applied: None,
+            resources: BTreeMap::new(),
+            upstreams,
+            directives,
+            reports: 0,
+            beats: 0,
+        }
     }
 
     /// Lives until the control plane ends the stream.
@@ -126,7 +138,7 @@ impl Node {
 
     fn hears(&mut self, heard: Option<Hear>) -> Vec<Say> {
         match heard {
-            Some(Hear::Config(update)) => self.takes(update),
+            Some(Hear::Config(update)) => self.takes(&update),
             Some(Hear::Directives(set)) => {
                 for directive in set.directives {
                     self.directives.insert(directive.upstream.clone(), directive);
@@ -137,16 +149,16 @@ impl Node {
         }
     }
 
-    fn takes(&mut self, update: ConfigUpdate) -> Vec<Say> {
-        let version = update.to.expect("an update says to what");
-        let upstreams: Vec<_> = update.resources.iter().filter_map(upstream).collect();
+    fn takes(&mut self, update: &ConfigUpdate) -> Vec<Say> {
+        let version = update.to.clone().expect("an update says to what");
+        let resources = self.worked_in(update);
+        let upstreams: Vec<_> = resources.values().filter_map(upstream).collect();
         let lacking = upstreams.iter().find(|one| one.headers.values().any(|value| value == SECRET));
         if let Some(lacking) = lacking.filter(|_| self.lacks_secret) {
             self.diary.refused.lock().expect("no holder panics").push(version.revision);
             let rejection = Rejection {
-                resource: update
-                    .resources
-                    .iter()
+                resource: resources
+                    .values()
                     .find(|one| is_of(one, &lacking.name))
                     .and_then(|one| one.key.clone()),
                 reason: RejectionReason::LocalDependency.into(),
@@ -158,9 +170,26 @@ impl Node {
             return vec![Say::ConfigNack(ConfigNack { nonce, rejected, running, rejections })];
         }
         self.diary.applied.lock().expect("no holder panics").push((version.revision, Instant::now()));
-        (self.upstreams, self.applied) = (upstreams, Some(version.clone()));
+        (self.resources, self.upstreams, self.applied) = (resources, upstreams, Some(version.clone()));
         let ack = ConfigAck { nonce: update.nonce, applied: Some(version), apply_time: None };
         vec![Say::ConfigAck(ack), self.failover(), self.observes()]
+    }
+
+    /// Everything that the version of an update consists of: what it says differs from what runs, and the rest of that.
+    fn worked_in(&self, update: &ConfigUpdate) -> BTreeMap<(i32, String), Resource> {
+        let mut all = if update.base.is_some() { self.resources.clone() } else { BTreeMap::new() };
+        assert!(
+            update.base.is_none() || update.base == self.applied,
+            "the base is what this node said it runs"
+        );
+        for key in &update.removed {
+            all.remove(&(key.kind, key.name.clone())).expect("only what is there is removed");
+        }
+        for one in &update.resources {
+            let key = one.key.as_ref().expect("a resource has a key");
+            all.insert((key.kind, key.name.clone()), one.clone());
+        }
+        all
     }
 
     fn beats(&mut self) -> Say {

@@ -121,7 +121,7 @@ impl Stage {
 
     pub async fn status(&self) -> FleetStatus {
         let mut statuses = self.statuses.clone();
-        statuses.get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap()
+        statuses.get_status(GetStatusRequest::default()).await.unwrap().into_inner().status.unwrap()
     }
 
     /// Every node still has its stream.

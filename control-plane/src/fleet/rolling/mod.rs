@@ -28,6 +28,7 @@ impl Registry {
     pub fn roll_out(&mut self, target: Arc<Revision>, base: Option<Arc<Revision>>, now: Now) -> Outcome {
         let mut out = Outcome { changed: true, ..Outcome::default() };
         let rollout = Rollout::new(base.is_some());
+        base.iter().chain([&target]).for_each(|revision| self.recent.note(revision));
         self.rolling = Some(Rolling { rollout, base, began: now.wall, ended: None });
         self.target = Some(target);
         self.offer(now, &mut out);
@@ -121,7 +122,7 @@ impl Registry {
                     out.changed = true;
                     for uid in uids {
                         if let Some(node) = self.nodes.get_mut(&uid) {
-                            pump(node, Some(&target), now, out);
+                            pump(node, Some(&target), &self.recent, now, out);
                         }
                     }
                 }
@@ -143,7 +144,7 @@ impl Registry {
         for uid in uids {
             let target = self.target_of(uid).cloned();
             if let Some(node) = self.nodes.get_mut(&uid) {
-                pump(node, target.as_ref(), now, out);
+                pump(node, target.as_ref(), &self.recent, now, out);
             }
             self.show(uid, now, out);
         }

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod connection;
+mod delta;
 mod events;
 mod failover;
 mod queries;

@@ -162,3 +162,30 @@ async fn an_order_to_forget_is_carried_out_and_one_that_is_not_understood_is_not
     assert_eq!(failure(&mut peer, 4).await, QueryFailureReason::Unsupported);
     running.leave(peer).await;
 }
+
+#[tokio::test]
+async fn the_calls_of_late_are_told_and_only_as_many_as_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start();
+    let running = Running::start(dir.path(), Some(plane.address));
+    let mut peer = plane.welcome().await;
+    let calls = |id, upstream: &str, limit, failed| {
+        let ask = Ask::Calls(wire::CallsQuery { upstream: upstream.into(), limit, failed });
+        Msg::Query(Query { id, ask: Some(ask), within: Some(from_duration(SOON)) })
+    };
+    for (id, limit, failed, expected) in
+        [(1, 0, false, &["read", "write"][..]), (2, 1, false, &["read"]), (3, 0, true, &["write"])]
+    {
+        peer.send(calls(id, "", limit, failed)).await;
+        match answer(&mut peer).await {
+            QueryAnswer { part: Some(Part::Calls(part)), last: true, .. } => {
+                let told: Vec<_> = part.calls.iter().map(|call| call.name.as_str()).collect();
+                assert_eq!((told.as_slice(), part.seen, part.kept), (expected, 7, 2));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    peer.send(calls(4, "nowhere", 0, false)).await;
+    assert_eq!(failure(&mut peer, 4).await, QueryFailureReason::NotFound);
+    running.leave(peer).await;
+}

@@ -1,6 +1,7 @@
 //! A control plane that does what the test says, on a real socket, and can be killed like a process.
 
 use crate::{
+    calls::{self, Found, Outcome, Wanted},
     control::{EventSource, NotAnswered, Position},
     inventory::{Inventory, State, Tool},
     logs::Log,
@@ -30,7 +31,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     net::TcpListener,
@@ -427,7 +428,12 @@ pub fn update(nonce: u64, revision: u64, fleet: &Fleet) -> ConfigUpdate {
 /// Any resources, with the digest that belongs to them.
 pub fn update_of(nonce: u64, revision: u64, resources: Vec<Resource>) -> ConfigUpdate {
     let root_digest = digest::root(&resources);
-    ConfigUpdate { nonce, to: Some(ConfigVersion { generation: 1, revision, root_digest }), resources }
+    ConfigUpdate {
+        nonce,
+        to: Some(ConfigVersion { generation: 1, revision, root_digest }),
+        resources,
+        ..ConfigUpdate::default()
+    }
 }
 
 /// What a node was told of the control plane.
@@ -538,6 +544,26 @@ impl super::Node for TestNode {
             Some(name) => Err(NotAnswered::NotFound(format!("no upstream {name}"))),
         };
         std::future::ready(purged).boxed()
+    }
+
+    /// Two calls of `files` were answered.
+    fn calls(&self, wanted: &Wanted) -> Result<Found, NotAnswered> {
+        if let Some(name) = wanted.upstream.as_deref().filter(|name| *name != "files") {
+            return Err(NotAnswered::NotFound(format!("no upstream {name}")));
+        }
+        let call = |name: &str, outcome| calls::Call {
+            at: SystemTime::UNIX_EPOCH,
+            method: "tools/call".into(),
+            name: name.into(),
+            outcome,
+            took: Duration::from_millis(3),
+            store: Some(o1_proto::model::Store::Backup),
+        };
+        let mut both = vec![call("read", Outcome::Ok), call("write", Outcome::Timeout)];
+        both.retain(|call| !wanted.failed || call.outcome != Outcome::Ok);
+        both.truncate(wanted.limit);
+        let calls = both.into_iter().map(|call| ("files".to_owned(), call)).collect();
+        Ok(Found { calls, seen: 7, kept: 2 })
     }
 
     fn draining(&self) -> bool {
