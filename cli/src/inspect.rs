@@ -1,8 +1,10 @@
 //! What nodes say of what they offer and of the processes they run, as plain values. As with `model`, names here
 //! are what `--json` prints.
 
+use crate::failover::Store;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::time::Duration;
 
 /// What one node offers on one route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -92,6 +94,64 @@ pub struct LogLine {
     pub pid: u32,
     /// Without its end.
     pub text: String,
+}
+
+/// One call that a node answered of late. What was asked with it and what was answered nobody keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// When it began, by its node's clock.
+    pub at: Option<Timestamp>,
+    /// The node.
+    pub node_id: String,
+    /// The upstream.
+    pub upstream: String,
+    /// The MCP method.
+    pub method: String,
+    /// Of the tool or prompt.
+    pub name: String,
+    /// What came of it.
+    pub outcome: CallOutcome,
+    /// To the complete answer.
+    pub took: Option<Duration>,
+    /// Who answered; `None`: the cache, or nobody.
+    pub store: Option<Store>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// An answer.
+    Ok,
+    /// An answer of the cache.
+    Cached,
+    /// The upstream works, the call did not.
+    ApplicationError,
+    /// No usable answer.
+    Error,
+    /// None in time.
+    Timeout,
+    /// One that this version does not know.
+    Unknown,
+}
+
+/// What one node tells of its calls, or why it does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCalls {
+    /// The node.
+    pub node_id: String,
+    /// The latest first.
+    pub said: Result<CallsSeen, String>,
+}
+
+/// The calls of one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallsSeen {
+    /// The latest first.
+    pub calls: Vec<Call>,
+    /// Calls since the node began.
+    pub seen: u64,
+    /// Of them, those that were written down.
+    pub kept: u64,
 }
 
 /// Some of what one node has to say of a log.

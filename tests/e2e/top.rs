@@ -95,10 +95,12 @@ async fn every_view_is_a_key_away_and_the_terminal_is_as_it_was_afterwards() {
     terminal.press(&["Down", "2"]);
     terminal.until_shown(&["[2 upstreams]", "▸ weather", "endpoint http://127.0.0.1:"]).await;
     terminal.press(&["3"]);
-    terminal.until_shown(&["[3 cache]", "by UPSTREAM, A to Z", "▸ weather   tools"]).await;
+    terminal.until_shown(&["[3 requests]", "nodes wrote down", "weather", "tools/call", "ok"]).await;
+    terminal.press(&["4"]);
+    terminal.until_shown(&["[4 cache]", "by UPSTREAM, A to Z", "▸ weather   tools"]).await;
     terminal.press(&["Tab"]);
-    terminal.until_shown(&["[4 events]", "the node started"]).await;
-    terminal.press(&["5"]);
+    terminal.until_shown(&["[5 events]", "the node started"]).await;
+    terminal.press(&["6"]);
     terminal.until_shown(&["stderr of weather", "a server behind a URL keeps its own log"]).await;
     terminal.press(&["Left"]);
     terminal.until_shown(&["stderr of files", "reading /srv/docs"]).await;
@@ -149,7 +151,7 @@ async fn a_failover_is_seen_and_so_is_a_control_plane_that_goes_away_and_comes_b
     let overview = stage.terminal.until_shown(&["failover active", "backup  "]).await;
     stage.terminal.press(&["Down", "2"]);
     let upstreams = stage.terminal.until_shown(&["Primary unhealthy: ", "More: o1ctl explain weather"]).await;
-    stage.terminal.press(&["4"]);
+    stage.terminal.press(&["5"]);
     stage.terminal.until_shown(&["weather: failed over to the backup"]).await;
 
     stage.gateway.control.process.kill();
@@ -163,20 +165,23 @@ async fn a_failover_is_seen_and_so_is_a_control_plane_that_goes_away_and_comes_b
         .terminal
         .until_screen("a picture of now", |screen| !screen.contains("STALE") && screen.contains("✅ primary"))
         .await;
-    stage.terminal.press(&["4"]);
+    stage.terminal.press(&["5"]);
     let events = stage.terminal.until_shown(&["weather: restored the primary"]).await;
+    stage.terminal.press(&["4"]);
+    let cache = stage.terminal.until_shown(&["[4 cache]", "▸ weather   tools"]).await;
     stage.terminal.press(&["3"]);
-    let cache = stage.terminal.until_shown(&["[3 cache]", "▸ weather   tools"]).await;
-    stage.terminal.press(&["5", "Left"]);
+    let requests = stage.terminal.until_shown(&["[3 requests]", "weather", "tools/call", "primary"]).await;
+    stage.terminal.press(&["6", "Left"]);
     let logs = stage.terminal.until_shown(&["stderr of files", "reading /srv/docs"]).await;
     stage.terminal.press(&["C-c"]);
     stage.is_given_back().await;
     report(&[
         ("1 overview", overview),
         ("2 upstreams", upstreams),
-        ("3 cache", cache),
-        ("4 events", events),
-        ("5 logs", logs),
+        ("3 requests", requests),
+        ("4 cache", cache),
+        ("5 events", events),
+        ("6 logs", logs),
     ]);
 }
 

@@ -3,9 +3,11 @@
 use super::{Client, moment};
 use crate::{
     connect::{Failure, Link},
-    inspect::{LogLine, LogPart, Offer, Said, Source, Tool, ToolState},
+    inspect::{
+        Call, CallOutcome, CallsSeen, LogLine, LogPart, NodeCalls, Offer, Said, Source, Tool, ToolState,
+    },
 };
-use o1_proto::wire;
+use o1_proto::{convert, wire};
 use tonic::Streaming;
 
 impl Client {
@@ -49,6 +51,60 @@ impl Client {
         let request = wire::TailLogsRequest { node_id: node.to_owned(), query: Some(query) };
         let stream = self.link.answer(self.inspect.tail_logs(request)).await?;
         Ok(Tail { stream, link: self.link.clone() })
+    }
+}
+
+impl Client {
+    /// The calls that nodes answered last, at most so many of each node: what each connected one says.
+    ///
+    /// # Errors
+    /// Why nobody can be asked.
+    pub async fn calls(&mut self, limit: u32) -> Result<Vec<NodeCalls>, Failure> {
+        let query = wire::CallsQuery { limit, ..wire::CallsQuery::default() };
+        let request = wire::ListCallsRequest { node_id: String::new(), query: Some(query) };
+        let mut stream = self.link.answer(self.inspect.list_calls(request)).await?;
+        let next = async |stream: &mut Streaming<wire::ListCallsResponse>| {
+            stream.message().await.map(tonic::Response::new)
+        };
+        let mut told = Vec::new();
+        while let Some(one) = self.link.answer(next(&mut stream)).await? {
+            told.push(node_calls(one));
+        }
+        told.sort_by(|one, other| one.node_id.cmp(&other.node_id));
+        Ok(told)
+    }
+}
+
+fn node_calls(wire: wire::ListCallsResponse) -> NodeCalls {
+    let wire::ListCallsResponse { node_id, said } = wire;
+    let said = match said {
+        Some(wire::list_calls_response::Said::Part(wire::CallsPart { calls, seen, kept })) => {
+            let calls = calls.into_iter().map(|one| call(&node_id, one)).collect();
+            Ok(CallsSeen { calls, seen, kept })
+        }
+        Some(wire::list_calls_response::Said::Failure(failure)) => Err(failure.message),
+        None => Err("something that this version of o1ctl does not know".to_owned()),
+    };
+    NodeCalls { node_id, said }
+}
+
+fn call(node_id: &str, wire: wire::RecentCall) -> Call {
+    Call {
+        at: moment(wire.at.as_ref()),
+        node_id: node_id.to_owned(),
+        outcome: match wire.outcome() {
+            wire::CallOutcome::Ok => CallOutcome::Ok,
+            wire::CallOutcome::Cached => CallOutcome::Cached,
+            wire::CallOutcome::ApplicationError => CallOutcome::ApplicationError,
+            wire::CallOutcome::Error => CallOutcome::Error,
+            wire::CallOutcome::Timeout => CallOutcome::Timeout,
+            wire::CallOutcome::Unspecified => CallOutcome::Unknown,
+        },
+        store: convert::store(wire.store),
+        took: convert::duration(wire.took.as_ref()),
+        upstream: wire.upstream,
+        method: wire.method,
+        name: wire.name,
     }
 }
 

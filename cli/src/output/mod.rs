@@ -2,6 +2,7 @@
 //! time zone and the width are given, nothing is asked of the machine.
 
 pub mod cache;
+pub mod calls;
 pub mod config;
 pub mod events;
 pub mod explain;

@@ -65,7 +65,7 @@ impl State {
             Key::Char('p' | ' ') => self.pause(),
             Key::Char('s') => self.sort_next(),
             Key::Char('S') => self.sort_reversed(),
-            Key::Char(c @ '1'..='5') => self.go_to(TABS[c as usize - '1' as usize]),
+            Key::Char(c @ '1'..='6') => self.go_to(TABS[c as usize - '1' as usize]),
             Key::Tab => self.go_to(self.tab.neighbour(1)),
             Key::BackTab => self.go_to(self.tab.neighbour(TABS.len() - 1)),
             Key::Esc => self.filter.clear(),

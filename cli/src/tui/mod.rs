@@ -6,6 +6,7 @@
 //!
 //! Nothing here may grow without limit: a viewer stays open for weeks.
 
+mod calls;
 mod chart;
 mod history;
 mod keys;
@@ -13,6 +14,7 @@ mod rows;
 mod state;
 mod view;
 
+pub(crate) use calls::CALLS;
 pub(crate) use keys::Key;
 pub(crate) use state::{EVENTS, Message, State};
 pub(crate) use view::paint;

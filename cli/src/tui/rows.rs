@@ -240,7 +240,7 @@ pub(super) fn columns(tab: Tab) -> &'static [Column] {
         Tab::Overview => &OVERVIEW,
         Tab::Upstreams => &UPSTREAMS,
         Tab::Cache => &CACHE,
-        Tab::Events | Tab::Logs => &[],
+        Tab::Requests | Tab::Events | Tab::Logs => &[],
     }
 }
 
@@ -256,7 +256,7 @@ fn all(tab: Tab, status: &Status) -> Vec<Row<'_>> {
                 used.map(move |tier| row(upstream, Some(tier)))
             })
             .collect(),
-        Tab::Events | Tab::Logs => vec![],
+        Tab::Requests | Tab::Events | Tab::Logs => vec![],
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is known, what is looked at, and how both change.
 
 use super::{
+    calls::Calls,
     history::{History, Sample},
     keys::Key,
     rows::{self, Row, Sort},
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     events::Event,
-    inspect::{LogLine, LogPart, Said},
+    inspect::{LogLine, LogPart, NodeCalls, Said},
     model::Status,
     terminal::Size,
 };
@@ -18,7 +19,7 @@ use std::{collections::BTreeMap, time::Duration};
 /// Events and lines of a log that are kept, and nodes of which it is kept why they have no log.
 pub(crate) const EVENTS: usize = 500;
 pub(super) const LINES: usize = 1000;
-const NOTES: usize = 32;
+pub(super) const NOTES: usize = 32;
 
 /// What comes in.
 #[derive(Debug, Clone)]
@@ -45,6 +46,10 @@ pub(crate) enum Message {
     Log(String, LogPart),
     /// The log of this upstream goes no further; why.
     LogEnded(String, String),
+    /// What every node tells of its calls.
+    Calls(Vec<NodeCalls>),
+    /// Nobody tells of calls; why.
+    NoCalls(String),
 }
 
 /// What can be looked at.
@@ -55,6 +60,8 @@ pub(crate) enum Tab {
     Overview,
     /// Every figure of every upstream.
     Upstreams,
+    /// The calls that were answered last.
+    Requests,
     /// What is kept of answers.
     Cache,
     /// What happened.
@@ -64,13 +71,15 @@ pub(crate) enum Tab {
 }
 
 /// In the order of their numbers.
-pub(super) const TABS: [Tab; 5] = [Tab::Overview, Tab::Upstreams, Tab::Cache, Tab::Events, Tab::Logs];
+pub(super) const TABS: [Tab; 6] =
+    [Tab::Overview, Tab::Upstreams, Tab::Requests, Tab::Cache, Tab::Events, Tab::Logs];
 
 impl Tab {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Overview => "overview",
             Self::Upstreams => "upstreams",
+            Self::Requests => "requests",
             Self::Cache => "cache",
             Self::Events => "events",
             Self::Logs => "logs",
@@ -96,6 +105,7 @@ pub(super) struct Data {
     /// Why no events come.
     pub no_events: Option<String>,
     pub log: Log,
+    pub calls: Calls,
 }
 
 /// The log that is looked at.
@@ -164,6 +174,7 @@ impl State {
             events: Vec::new(),
             no_events: None,
             log: Log::default(),
+            calls: Calls::default(),
         };
         let mut state = Self {
             target,
@@ -220,6 +231,12 @@ impl State {
                 self.live.log.ended = Some(why);
             }
             Message::Log(..) | Message::LogEnded(..) => {}
+            Message::Calls(told) => {
+                let before = lists::count(self, Tab::Requests);
+                self.live.calls.take(told);
+                self.stay(Tab::Requests, before);
+            }
+            Message::NoCalls(why) => self.live.calls.why = Some(why),
         }
         self.hold_on();
     }
@@ -377,6 +394,11 @@ impl State {
             None => 0,
         };
         self.log_of = names.get(next).map(|name| (*name).clone());
+    }
+
+    /// Whether nodes are to be asked for their calls: not while nobody looks.
+    pub(crate) fn wants_calls(&self) -> bool {
+        self.tab == Tab::Requests
     }
 
     /// Whose log is to be read: nobody's while nobody looks.

@@ -5,7 +5,7 @@ use crate::{
     connect::{Failure, Target},
     events::Filter,
     report,
-    tui::{EVENTS, Message},
+    tui::{CALLS, EVENTS, Message},
 };
 use o1_process::backoff::Backoff;
 use std::{convert::Infallible, time::Duration};
@@ -14,6 +14,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+/// Nodes are asked for their calls so often.
+const CALLS_EVERY: Duration = Duration::from_secs(1);
 /// Between two attempts, at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Without news it is asked for a picture after this long: rates and ages move all the same.
@@ -46,6 +48,8 @@ pub(super) struct Feed {
     pub to: To,
     /// Whose log is to be read.
     pub log: watch::Receiver<Option<String>>,
+    /// Whether nodes are to be asked for their calls.
+    pub calls: watch::Receiver<bool>,
 }
 
 impl Feed {
@@ -73,7 +77,8 @@ impl Feed {
         tokio::select! {
             failure = pictures(client.clone(), self.interval, backoff, &self.to) => failure,
             never = events(client.clone(), &self.to) => match never {},
-            never = logs(client, &mut self.log, &self.to) => match never {},
+            never = logs(client.clone(), &mut self.log, &self.to) => match never {},
+            never = calls(client, &mut self.calls, &self.to) => match never {},
         }
     }
 }
@@ -133,6 +138,22 @@ async fn logs(client: Client, wanted: &mut watch::Receiver<Option<String>>, to: 
             never = log(client.clone(), upstream, to) => match never {},
             changed = wanted.changed() => if changed.is_err() { std::future::pending().await },
         }
+    }
+}
+
+/// What nodes tell of their calls, again and again while somebody looks.
+async fn calls(mut client: Client, wanted: &mut watch::Receiver<bool>, to: &To) -> Infallible {
+    let limit = u32::try_from(CALLS).unwrap_or(u32::MAX);
+    loop {
+        if wanted.wait_for(|wanted| *wanted).await.is_err() {
+            return std::future::pending().await;
+        }
+        to.say(match client.calls(limit).await {
+            Ok(told) => Message::Calls(told),
+            Err(failure) => Message::NoCalls(report::short(&failure)),
+        })
+        .await;
+        sleep(CALLS_EVERY).await;
     }
 }
 

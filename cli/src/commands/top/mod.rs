@@ -59,9 +59,16 @@ pub async fn run(
     let size = screen.size()?;
     let state = State::new(target.to_string(), TimeZone::system(), Timestamp::now(), size, first);
     let (to, messages) = mpsc::channel(WAITING);
-    let (log, wanted) = watch::channel(None);
-    let feed = Feed { target, limit: global.timeout, interval: args.interval, to: To::new(to), log: wanted };
-    let mut viewer = Viewer { state, screen, colour, log };
+    let ((log, wanted), (calls, asked)) = (watch::channel(None), watch::channel(false));
+    let feed = Feed {
+        target,
+        limit: global.timeout,
+        interval: args.interval,
+        to: To::new(to),
+        log: wanted,
+        calls: asked,
+    };
+    let mut viewer = Viewer { state, screen, colour, log, calls };
     tokio::select! {
         over = viewer.run(messages) => over?,
         never = feed.run(client) => match never {},
@@ -86,6 +93,8 @@ struct Viewer {
     colour: bool,
     /// Whose log is to be read.
     log: watch::Sender<Option<String>>,
+    /// Whether nodes are to be asked for their calls.
+    calls: watch::Sender<bool>,
 }
 
 impl Viewer {
@@ -125,6 +134,8 @@ impl Viewer {
 
     fn take(&mut self, message: Message) {
         self.state.take(message, Timestamp::now());
+        let calls = self.state.wants_calls();
+        self.calls.send_if_modified(|wanted| std::mem::replace(wanted, calls) != calls);
         let wanted = self.state.wanted_log();
         self.log.send_if_modified(|log| {
             let news = log.as_deref() != wanted;

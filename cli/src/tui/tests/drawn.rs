@@ -2,22 +2,70 @@
 
 use super::*;
 use crate::output::tests::refused;
+use crate::{
+    failover::Store,
+    inspect::{Call, CallOutcome, CallsSeen, NodeCalls},
+};
 use ratatui::style::Color;
 
 const LARGE: Size = Size { columns: 200, rows: 50 };
-const KEYS: [&str; 5] = ["1", "2", "3", "4", "5"];
+const KEYS: [&str; 6] = ["1", "2", "3", "4", "5", "6"];
 
 fn told(size: Size) -> State {
     let mut state = lived(30, size);
     let decided = Event { node_id: String::new(), ..event(EventKind::Decided) };
     state.take(Message::Past([vec![decided], events(1..=2)].concat()), now());
-    typed(&mut state, "5");
+    typed(&mut state, "6");
     state.take(Message::LogOpened("files".into()), now());
     state.take(Message::Log("files".into(), lines("n1", &["ready", "\u{1b}[2Jcannot open /srv"])), now());
     let none = LogPart { node_id: "n2".into(), said: Said::NoProcess };
     state.take(Message::Log("files".into(), none), now());
+    state.take(Message::Calls(calls()), now());
     typed(&mut state, "1");
     state
+}
+
+fn calls() -> Vec<NodeCalls> {
+    let call = |number: i64, node: &str, name: &str, outcome, store| Call {
+        at: Some(later(number)),
+        node_id: node.into(),
+        upstream: "files".into(),
+        method: "tools/call".into(),
+        name: name.into(),
+        outcome,
+        took: Some(Duration::from_micros(1200 + 31 * number.unsigned_abs())),
+        store,
+    };
+    use CallOutcome::{ApplicationError, Cached, Ok, Timeout};
+    let one = vec![
+        call(5, "n1", "write_file", Timeout, Some(Store::Primary)),
+        call(3, "n1", "read_text_file", Cached, None),
+        call(1, "n1", "a_tool_with_a_name_that_is_rather_long_for_a_small_window", Ok, Some(Store::Primary)),
+    ];
+    let two = vec![call(2, "n2", "read\u{1b}[2J", ApplicationError, Some(Store::Backup))];
+    let told = |node_id: &str, said| NodeCalls { node_id: node_id.into(), said };
+    vec![
+        told("n1", Result::Ok(CallsSeen { calls: one, seen: 4711, kept: 3 })),
+        told("n2", Result::Ok(CallsSeen { calls: two, seen: 1, kept: 1 })),
+        told("n3", Err("this build of the node does not know the question".into())),
+    ]
+}
+
+#[test]
+fn calls_are_told_once_and_stay_where_they_are_read() {
+    let mut state = viewer(failover(), SMALL);
+    typed(&mut state, "3");
+    assert!(text(&state).contains("requests: nodes are asked for them"), "{}", text(&state));
+    for _ in 0..3 {
+        state.take(Message::Calls(calls()), now());
+    }
+    assert_eq!(text(&state).matches("write_file").count(), 1);
+    assert!(text(&state).contains("nodes wrote down 4 of 4712"), "{}", text(&state));
+    typed(&mut state, "/cached");
+    assert!(text(&state).contains("1 with `cached`") && !text(&state).contains("write_file"));
+    press(&mut state, Key::Esc);
+    state.take(Message::NoCalls("no node is connected".into()), now());
+    assert!(text(&state).contains("no more come: no node is connected"), "{}", text(&state));
 }
 
 #[test]
@@ -64,9 +112,9 @@ fn an_empty_fleet_is_not_an_empty_page() {
     insta::assert_snapshot!("80x24_empty", text(&state));
     for (key, said) in [
         ("2", "the control plane waits for a valid configuration"),
-        ("3", "nothing was looked up in the cache yet"),
-        ("4", "events: none yet"),
-        ("5", "no upstreams: there is no log to read"),
+        ("4", "nothing was looked up in the cache yet"),
+        ("5", "events: none yet"),
+        ("6", "no upstreams: there is no log to read"),
     ] {
         typed(&mut state, key);
         assert!(text(&state).contains(said), "{}", text(&state));
@@ -157,6 +205,6 @@ fn no_window_is_too_small_and_no_key_breaks_it() {
 #[test]
 fn what_a_server_says_cannot_drive_the_terminal() {
     let mut state = told(SMALL);
-    typed(&mut state, "5");
+    typed(&mut state, "6");
     assert!(text(&state).contains("\\u{1b}[2Jcannot open /srv"), "{}", text(&state));
 }

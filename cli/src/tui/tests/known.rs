@@ -16,19 +16,22 @@ fn chosen(state: &State) -> String {
 fn numbers_and_tab_lead_around_all_views() {
     let mut state = viewer(failover(), SMALL);
     let mut seen = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         seen.push(state.tab);
         press(&mut state, Key::Tab);
     }
-    assert_eq!(seen, [Tab::Overview, Tab::Upstreams, Tab::Cache, Tab::Events, Tab::Logs, Tab::Overview]);
+    assert_eq!(
+        seen,
+        [Tab::Overview, Tab::Upstreams, Tab::Requests, Tab::Cache, Tab::Events, Tab::Logs, Tab::Overview]
+    );
     press(&mut state, Key::BackTab);
     assert_eq!(state.tab, Tab::Overview);
     press(&mut state, Key::BackTab);
     assert_eq!(state.tab, Tab::Logs);
-    typed(&mut state, "3");
+    typed(&mut state, "4");
     assert_eq!(state.tab, Tab::Cache);
-    typed(&mut state, "0679");
-    assert_eq!(state.tab, Tab::Cache, "there are five");
+    typed(&mut state, "0789");
+    assert_eq!(state.tab, Tab::Cache, "there are six");
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn columns_sort_with_the_worst_and_the_highest_first_and_what_is_absent_last() {
     assert_eq!(names(&state), ["search", "files", "weather"], "absent stays last");
     typed(&mut state, "sss");
     assert_eq!(state.sort().words(state.tab), "UPSTREAM, A to Z", "it goes round");
-    typed(&mut state, "4sS");
+    typed(&mut state, "5sS");
     assert_eq!(state.tab, Tab::Events, "nothing to sort");
 }
 
@@ -103,9 +106,9 @@ fn a_chosen_row_stays_chosen_through_pictures_sorts_and_tabs() {
     assert_eq!(chosen(&state), "search");
     typed(&mut state, "2");
     assert_eq!(chosen(&state), "search");
-    typed(&mut state, "3");
+    typed(&mut state, "4");
     assert_eq!(chosen(&state), "search");
-    typed(&mut state, "5");
+    typed(&mut state, "6");
     assert_eq!(state.wanted_log(), Some("search"));
     typed(&mut state, "1");
     assert_eq!(state.wanted_log(), None, "nobody looks");
@@ -185,7 +188,7 @@ fn events_and_lines_are_bounded_and_a_new_past_replaces_the_old_one() {
     state.take(Message::Past(events(1..=2)), now());
     assert_eq!((state.data().events.len(), &state.data().no_events), (2, &None));
 
-    typed(&mut state, "5");
+    typed(&mut state, "6");
     state.take(Message::LogOpened("files".into()), now());
     for _ in 0..30 {
         state.take(Message::Log("files".into(), lines("n1", &["x"; 100])), now());
@@ -212,7 +215,7 @@ fn lines_of_several_nodes_stand_in_the_order_of_their_time() {
 #[test]
 fn the_log_is_that_of_the_chosen_upstream_and_arrows_lead_to_others() {
     let mut state = viewer(failover(), SMALL);
-    typed(&mut state, "5");
+    typed(&mut state, "6");
     assert_eq!(state.wanted_log(), Some("files"));
     for (key, expected) in
         [(Key::Right, "search"), (Key::Right, "weather"), (Key::Right, "files"), (Key::Left, "weather")]
@@ -229,7 +232,7 @@ fn the_log_is_that_of_the_chosen_upstream_and_arrows_lead_to_others() {
 fn what_is_read_stays_where_it_is_while_more_comes() {
     let mut state = viewer(failover(), Size { columns: 100, rows: 24 });
     state.take(Message::Past(events(1..=100)), now());
-    typed(&mut state, "4kkk");
+    typed(&mut state, "5kkk");
     assert_eq!(state.back(), 3);
     state.take(Message::Happened(events(101..=105)), now());
     assert_eq!(state.back(), 8);

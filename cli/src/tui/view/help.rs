@@ -3,7 +3,7 @@
 use crate::output::page::{Line, Page, Style};
 
 const KEYS: [(&str, &str); 9] = [
-    ("1-5, tab, shift-tab", "another view"),
+    ("1-6, tab, shift-tab", "another view"),
     ("↑ ↓, k j, page up/down, g G", "choose a row, or scroll"),
     ("← →, h l", "in logs: another upstream"),
     ("/", "filter what is shown; enter keeps it, esc drops it"),

@@ -1,13 +1,14 @@
-//! Lists that grow at their end: events, and the lines of a log.
+//! Lists that grow at their end: calls, events, and the lines of a log.
 
 use super::{
     super::state::{State, Tab},
     body_rows,
 };
 use crate::output::{
-    events, logs,
+    calls, events, logs,
     page::{Line, Page, Style},
 };
+use std::collections::BTreeMap;
 
 /// Nodes of which it is shown why they have no log.
 const NOTES: usize = 3;
@@ -16,6 +17,7 @@ const NOTES: usize = 3;
 fn entries(state: &State, tab: Tab) -> Vec<Line> {
     let data = state.data();
     let page = match tab {
+        Tab::Requests => calls::page(data.calls.calls.iter(), &state.zone, state.size.columns),
         Tab::Events => events::page(&data.events, &state.zone),
         Tab::Logs if log_head(state).is_ok() => {
             logs::page(&data.log.lines, &mut logs::Sources::default(), &state.zone)
@@ -24,6 +26,8 @@ fn entries(state: &State, tab: Tab) -> Vec<Line> {
     };
     let word = state.filter.to_lowercase();
     let mut lines = page.into_lines();
+    // The header of a table stands in the head.
+    lines.drain(..lines.len().min(usize::from(tab == Tab::Requests)));
     lines.retain(|line| word.is_empty() || line.text().to_lowercase().contains(&word));
     lines
 }
@@ -59,6 +63,7 @@ pub(super) fn page(state: &State, tab: Tab) -> Page {
 fn head(state: &State, tab: Tab, shown: usize) -> Page {
     let data = state.data();
     let (what, all, newest) = match tab {
+        Tab::Requests => ("requests".to_owned(), data.calls.calls.len(), data.calls.why.as_deref()),
         Tab::Events => ("events".to_owned(), data.events.len(), data.no_events.as_deref()),
         _ => match log_head(state) {
             Ok(what) => (what, data.log.lines.len(), data.log.ended.as_deref()),
@@ -74,7 +79,12 @@ fn head(state: &State, tab: Tab, shown: usize) -> Page {
         filter => format!(", {shown} with `{filter}`"),
     };
     let count = match all {
+        0 if tab == Tab::Requests && !data.calls.heard => "nodes are asked for them".to_owned(),
         0 => "none yet".to_owned(),
+        all if tab == Tab::Requests => {
+            let calls = &data.calls;
+            format!("the newest {all}; nodes wrote down {} of {}", calls.kept, calls.seen)
+        }
         all => format!("the newest {all}"),
     };
     let below = match state.back() {
@@ -91,8 +101,15 @@ fn head(state: &State, tab: Tab, shown: usize) -> Page {
     if let Some(why) = newest {
         page.push(Line::of(format!("⚠️ no more come: {why}"), Style::Warning));
     }
-    if tab == Tab::Logs {
-        notes(state).into_iter().for_each(|line| page.push(line));
+    let notes = match tab {
+        Tab::Requests => notes(&data.calls.notes),
+        Tab::Logs => notes(&data.log.notes),
+        _ => Vec::new(),
+    };
+    notes.into_iter().for_each(|line| page.push(line));
+    if tab == Tab::Requests && all > 0 {
+        let table = calls::page(data.calls.calls.iter(), &state.zone, state.size.columns);
+        table.into_lines().into_iter().take(1).for_each(|header| page.push(header));
     }
     page
 }
@@ -109,8 +126,7 @@ fn log_head(state: &State) -> Result<String, Line> {
     Err(Line::of(format!("stderr of {wanted}: "), Style::Bold).and(when, Style::Dim))
 }
 
-fn notes(state: &State) -> Vec<Line> {
-    let notes = &state.data().log.notes;
+fn notes(notes: &BTreeMap<String, String>) -> Vec<Line> {
     let words = notes.iter().take(NOTES);
     let mut lines: Vec<_> =
         words.map(|(node, note)| Line::of(format!("node {node}: {note}"), Style::Dim)).collect();

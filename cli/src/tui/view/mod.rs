@@ -36,7 +36,7 @@ fn window(state: &State) -> (Page, Option<usize>) {
         _ if state.help => Body { page: help::page(), chosen: None },
         Tab::Overview => overview::body(state),
         Tab::Upstreams | Tab::Cache => table::body(state),
-        Tab::Events | Tab::Logs => Body { page: lists::page(state, state.tab), chosen: None },
+        Tab::Requests | Tab::Events | Tab::Logs => Body { page: lists::page(state, state.tab), chosen: None },
     };
     let chosen = body.chosen.map(|line| head.len() + line);
     let mut page = Page::default();
@@ -137,9 +137,9 @@ fn footer(state: &State) -> Line {
         state.paused().map(|since| format!("PAUSED {} · ", span::words(span::since(since, state.now))));
     let set = if filter.is_empty() { String::new() } else { format!("/{filter} (esc drops it) · ") };
     let keys = match state.tab {
-        tab if tab.is_table() => "tab 1-5 view · ↑↓ choose · / filter · s S sort · p pause · ? help · q quit",
-        Tab::Logs => "tab 1-5 view · ↑↓ scroll · ←→ upstream · / filter · p pause · ? help · q quit",
-        _ => "tab 1-5 view · ↑↓ scroll · / filter · p pause · ? help · q quit",
+        tab if tab.is_table() => "tab 1-6 view · ↑↓ choose · / filter · s S sort · p pause · ? help · q quit",
+        Tab::Logs => "tab 1-6 view · ↑↓ scroll · ←→ upstream · / filter · p pause · ? help · q quit",
+        _ => "tab 1-6 view · ↑↓ scroll · / filter · p pause · ? help · q quit",
     };
     Line::of(paused.unwrap_or_default(), Style::Warning).and(set, Style::Bold).and(keys, Style::Dim)
 }
