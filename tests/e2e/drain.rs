@@ -1,7 +1,7 @@
 //! The end of a data plane on purpose: calls finish, streams are told, the process ends well.
 
 use crate::config;
-use o1_tests::{Answer, Backend, Gateway, Legacy, Modern, until};
+use o1_tests::{Answer, Backend, DataPlane, Gateway, Legacy, Modern, planes::Options, ports, until};
 use rustix::process::Signal;
 use std::time::Duration;
 
@@ -106,4 +106,15 @@ async fn the_control_plane_ends_well_too() {
     let status = gateway.control.process.exit(Duration::from_secs(20)).await;
     assert!(status.success(), "{status}");
     assert_eq!(Modern::new(gateway.address(), "/mcp").tools().await, ["only__echo"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_never_had_a_configuration_does_not_wait_for_one_when_it_stops() {
+    // Far longer than the test waits.
+    let arguments = ["--drain", "300"].map(str::to_owned).into();
+    let options = Options { not_ready: true, arguments, ..Options::default() };
+    let mut node = DataPlane::start_with(ports::lasting(), "n1", options).await;
+    node.process.signal(Signal::TERM);
+    let status = node.process.exit(Duration::from_secs(20)).await;
+    assert!(status.success(), "{status}");
 }

@@ -17,6 +17,7 @@ use crate::{
 use o1_process::{Admin, OnExit, Readiness, ReadyGuard, StateDir, Tasks, build_info::VERSION};
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, runtime::Handle};
+use tokio_util::sync::CancellationToken;
 
 /// How long the control plane may take to hear that the node leaves.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
@@ -110,7 +111,8 @@ pub async fn start(options: Options, aside: &Handle, workers: Workers) -> io::Re
         let (link, following) = control::start(control_options, &identity, node.clone(), log.clone())?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
         tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));
-        tasks.spawn("first configuration", OnExit::Quiet, first_configuration(link.clone(), configured));
+        let first = first_configuration(link.clone(), configured, tasks.stopping());
+        tasks.spawn("first configuration", OnExit::Quiet, first);
         let admin = Admin::new("o1-data-plane", context.readiness.clone());
         let facts = admin::Facts::new(&options, (listen, admin_address), &context, &failover, &link);
         tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, facts).serve(operators, tasks.clone()));
@@ -134,10 +136,13 @@ pub async fn start(options: Options, aside: &Handle, workers: Workers) -> io::Re
     })
 }
 
-/// Ready with the first configuration, wherever it came from.
-async fn first_configuration(link: control::Link, configured: ReadyGuard) {
-    let _ = link.wait_for(|status| status.applied.is_some()).await;
-    drop(configured);
+/// Ready with the first configuration, wherever it came from. A node that never got one must not wait for it when it
+/// stops.
+async fn first_configuration(link: control::Link, configured: ReadyGuard, stopping: CancellationToken) {
+    tokio::select! {
+        _ = link.wait_for(|status| status.applied.is_some()) => drop(configured),
+        () = stopping.cancelled() => {}
+    }
 }
 
 /// Starts a node, serves until `asked` and drains; see [`start`] and [`Running::until_stopped`]. Boxed, so that all
