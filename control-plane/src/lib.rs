@@ -2,8 +2,8 @@
 //!
 //! [`config`] turns the file that people edit into revisions, [`store`] keeps them, [`fleet`] hands them to nodes
 //! and knows what each node runs, [`health`] decides which store of an upstream serves, [`stats`] adds up what nodes
-//! count, [`events`] is what happened, [`status`] is the picture of it all, and [`api`] and [`admin`] are the doors.
-//! [`app`] puts them together.
+//! count, [`events`] is what happened, [`status`] is the picture of it all, [`metrics`] the same for Prometheus, and
+//! [`api`] and [`admin`] are the doors. [`app`] puts them together.
 //!
 //! This program must never see an MCP payload, and nothing it does may be needed for a node to go on serving.
 
@@ -16,6 +16,7 @@ pub mod config;
 pub mod events;
 pub mod fleet;
 pub mod health;
+pub mod metrics;
 pub mod stats;
 pub mod status;
 pub mod store;
