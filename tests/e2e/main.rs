@@ -17,6 +17,8 @@ mod catalogue;
 #[cfg(test)]
 mod continuation;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod examples;
@@ -46,6 +48,8 @@ mod limits;
 mod load;
 #[cfg(test)]
 mod nodes;
+#[cfg(test)]
+mod observed;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
