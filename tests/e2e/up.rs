@@ -88,7 +88,8 @@ async fn the_failover_of_the_welcome_can_be_seen() {
     let healthy = shown(&terminal, "o1ctl status", &["✅ primary", "ms"]).await;
     let kill = format!("kill {}", printed(&process, "  kill "));
     terminal.run(&kill).await;
-    let backup = shown(&terminal, "o1ctl status", &["⚠️", "Primary unhealthy", "Restored by itself once"]).await;
+    let backup =
+        shown(&terminal, "o1ctl status", &["⚠️", "Primary unhealthy", "Restored by itself once"]).await;
     let again = format!("o1ctl sample-server{}", printed(&process, "o1ctl sample-server"));
     terminal.run(&format!("{again} >/dev/null 2>&1 &")).await;
     shown(&terminal, "o1ctl status", &["✅ primary"]).await;
