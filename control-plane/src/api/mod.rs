@@ -1,7 +1,7 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
 //! [`answers`] of nodes, [`orders`] about failovers, [`mod@events`] of nodes and for readers, [`errors`] between failures
-//! and status codes, [`paging`] for lists, [`mask`] for parts of answers, [`pictures`] for those who watch the status,
-//! [`rollouts`] for those who watch one, [`updates`] for what nodes are to run.
+//! and status codes, [`paging`] for lists, [`mask`] for parts of answers, [`pictures`] and [`pace`] for those who watch the
+//! status, [`rollouts`] for those who watch one, [`updates`] for what nodes are to run.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
@@ -18,6 +18,7 @@ mod inspect;
 mod mask;
 mod node;
 mod orders;
+mod pace;
 mod paging;
 mod pictures;
 mod rollouts;

@@ -3,7 +3,7 @@
 //!
 //! This module must never hand out a picture that is older than that, nor an older one after a newer one.
 
-use super::{encode, status::FLOOR};
+use super::{encode, pace::FLOOR};
 use crate::{clock::Now, status::Board};
 use o1_proto::wire::FleetStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! How a revision reaches the nodes, as those see it who watch: pictures until it is over.
 
-use super::{encode, errors};
+use super::{encode, errors, pace::Pace};
 use crate::{
     clock::Now,
     fleet::{Hub, NodeProgress, Progress, Refuser, RolloutState, Standing},
@@ -12,19 +12,12 @@ use o1_proto::{
     wire,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// The least time between two pictures on one stream.
-const FLOOR: Duration = Duration::from_millis(200);
 /// The time between two pictures when the caller does not say.
 const DEFAULT: Duration = Duration::from_millis(500);
-/// A picture comes at least this often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Nodes of one picture.
 const NODES: usize = 100;
 
@@ -38,14 +31,14 @@ pub(super) async fn watch(
     stop: CancellationToken,
     request: wire::WatchRolloutRequest,
 ) -> Result<impl Stream<Item = Result<wire::WatchRolloutResponse, Status>> + use<>, Status> {
-    let interval = convert::duration_or(request.min_interval.as_ref(), DEFAULT).clamp(FLOOR, HEARTBEAT);
+    let interval = convert::duration_or(request.min_interval.as_ref(), DEFAULT);
     let latest = store.revisions(None, 1).await.map_err(|error| errors::store(&error))?;
     let latest = latest.first().map_or(0, |header| header.version.revision);
     let revision = if request.revision == 0 { latest } else { request.revision };
     if revision == 0 || revision > latest {
         return Err(errors::no_revision(revision));
     }
-    let watch = Watch { changes: hub.changes(), hub, store, stop, revision, interval, sent: None };
+    let watch = Watch { pace: Pace::new(hub.changes(), interval), hub, store, stop, revision };
     Ok(stream::unfold(Some(watch), Watch::next))
 }
 
@@ -55,9 +48,7 @@ struct Watch {
     store: Arc<dyn Store>,
     stop: CancellationToken,
     revision: u64,
-    changes: watch::Receiver<u64>,
-    interval: Duration,
-    sent: Option<Instant>,
+    pace: Pace,
 }
 
 impl Watch {
@@ -66,11 +57,11 @@ impl Watch {
         let mut this = this?;
         let stop = this.stop.clone();
         let heartbeat = tokio::select! {
-            heartbeat = this.wait() => heartbeat,
+            heartbeat = this.pace.wait() => heartbeat,
             () = stop.cancelled() => return Some((Err(errors::stopping()), None)),
         };
-        this.changes.mark_unchanged();
-        this.sent = Some(Instant::now());
+        let shows = this.pace.shows();
+        this.pace.sent(Instant::now(), shows);
         let rollout = match this.picture().await {
             Ok(rollout) => rollout,
             Err(status) => return Some((Err(status), None)),
@@ -78,18 +69,6 @@ impl Watch {
         let over = is_over(rollout.state());
         let response = wire::WatchRolloutResponse { rollout: Some(rollout), heartbeat };
         Some((Ok(response), (!over).then_some(this)))
-    }
-
-    /// Returns when it is time for a picture. True: nothing has changed.
-    async fn wait(&mut self) -> bool {
-        let Some(sent) = self.sent else { return false };
-        match timeout_at(sent + HEARTBEAT, self.changes.changed()).await {
-            Ok(_) => {
-                sleep_until(sent + self.interval).await;
-                false
-            }
-            Err(_) => true,
-        }
     }
 
     async fn picture(&self) -> Result<wire::Rollout, Status> {

@@ -1,6 +1,6 @@
 //! `StatusService`: the picture of the fleet, once or again and again.
 
-use super::{encode, errors, events, mask::Mask, paging, pictures::Pictures};
+use super::{encode, errors, events, mask::Mask, pace::Pace, paging, pictures::Pictures};
 use crate::{clock::Now, events::Log, fleet::NodeUid, status::Board};
 use futures_util::{Stream, stream};
 use o1_proto::{
@@ -12,19 +12,11 @@ use o1_proto::{
     },
 };
 use std::{pin::Pin, sync::Arc, time::Duration};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout_at},
-};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// The least time between two pictures on one stream.
-pub(super) const FLOOR: Duration = Duration::from_millis(200);
 /// The time between two pictures when the caller does not say.
 const DEFAULT: Duration = Duration::from_secs(1);
-/// A picture comes at least this often, so that a viewer knows that the stream is alive.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// What the fields of a mask for the whole picture are fields of.
 const FLEET: &str = "FleetStatus";
@@ -62,14 +54,12 @@ impl StatusService for Statuses {
         request: Request<WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         let WatchStatusRequest { min_interval, fields } = request.into_inner();
-        let interval = convert::duration_or(min_interval.as_ref(), DEFAULT).clamp(FLOOR, HEARTBEAT);
+        let interval = convert::duration_or(min_interval.as_ref(), DEFAULT);
         let watch = Watch {
             pictures: self.pictures.clone(),
-            changes: self.board.changes(),
             stop: self.stop.clone(),
-            interval,
+            pace: Pace::new(self.board.changes(), interval),
             mask: Mask::of(fields, FLEET)?,
-            sent: None,
         };
         Ok(Response::new(Box::pin(stream::unfold(Some(watch), Watch::next))))
     }
@@ -148,12 +138,9 @@ fn node_key(key: &str) -> Option<(&str, NodeUid)> {
 /// One stream of pictures.
 struct Watch {
     pictures: Arc<Pictures>,
-    changes: watch::Receiver<u64>,
     stop: CancellationToken,
-    interval: Duration,
+    pace: Pace,
     mask: Mask,
-    /// The last one: when it was taken, and the changes that it shows.
-    sent: Option<(Instant, u64)>,
 }
 
 impl Watch {
@@ -162,24 +149,13 @@ impl Watch {
         let mut this = this?;
         let stop = this.stop.clone();
         let heartbeat = tokio::select! {
-            heartbeat = this.wait() => heartbeat,
+            heartbeat = this.pace.wait() => heartbeat,
             () = stop.cancelled() => return Some((Err(errors::stopping()), None)),
         };
         // The first one shows everything that its reader may have done before.
-        let picture = if this.sent.is_some() { this.pictures.recent() } else { this.pictures.fresh() };
-        this.sent = Some((picture.taken, picture.shows));
+        let picture = if this.pace.is_first() { this.pictures.fresh() } else { this.pictures.recent() };
+        this.pace.sent(picture.taken, picture.shows);
         let status = Some(this.mask.apply(picture.status.clone()));
         Some((Ok(WatchStatusResponse { status, heartbeat }), Some(this)))
-    }
-
-    /// Returns when it is time for a picture. True: nothing has changed.
-    async fn wait(&mut self) -> bool {
-        let Some((taken, shown)) = self.sent else { return false };
-        let changed = self.changes.wait_for(|count| *count != shown);
-        let changed = timeout_at(taken + HEARTBEAT, changed).await.is_ok();
-        if changed {
-            sleep_until(taken + self.interval).await;
-        }
-        !changed
     }
 }

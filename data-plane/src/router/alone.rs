@@ -3,7 +3,7 @@
 //!
 //! It must never touch a stream that a client takes up by an event's id: whose the id is, the upstream knows.
 
-use super::{Router, capabilities, catalogue::moved, notices::Hearer};
+use super::{Router, again::Again, capabilities, catalogue::moved, notices::Hearer};
 use crate::{
     call::{Call, Caller, Handle, Messages, Reply, Upstreams, read_messages},
     failure::{Failure, Kind},
@@ -13,15 +13,13 @@ use crate::{
 };
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use o1_process::{Backoff, OnExit};
+use o1_process::OnExit;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Messages that wait for a client that reads slowly; more wait at the upstream.
 const QUEUE: usize = 16;
-/// A stream that lasted this long was not a failure.
-const LASTED: Duration = Duration::from_secs(10);
 
 /// What an upstream made of the question for its stream.
 enum Opened {
@@ -123,7 +121,7 @@ impl<N: Upstreams + Handle> Stream<N> {
     }
 
     async fn follow(&mut self, mut opened: Opened, mut moves: u64) -> Result<(), Unwanted> {
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+        let mut pause = Again::new();
         loop {
             let began = Instant::now();
             let again = match opened {
@@ -136,12 +134,9 @@ impl<N: Upstreams + Handle> Stream<N> {
                 // There is no use in asking again, unless another store answers.
                 Opened::No => false,
             };
-            if began.elapsed() >= LASTED {
-                backoff.reset();
-            }
-            self.wait(again.then(|| backoff.next().max(Duration::from_millis(50))), moves).await?;
+            self.wait(again.then(|| pause.after(began)), moves).await?;
             if self.gate.moves() != moves {
-                backoff.reset();
+                pause.moved();
             }
             moves = self.gate.moves();
             opened = self.ask(moves).await?;

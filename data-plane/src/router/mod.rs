@@ -4,6 +4,7 @@
 //! Owns names: it alone knows prefixes, and edits exactly the bytes of a name. It must never know endpoints,
 //! connections or how an upstream is reached.
 
+mod again;
 mod alone;
 mod capabilities;
 mod catalogue;

@@ -4,6 +4,7 @@
 
 use super::{
     Router,
+    again::Again,
     catalogue::{Following, moved},
     category::Category,
     listen::LISTS,
@@ -19,7 +20,7 @@ use crate::{
     stores::Notice,
 };
 use futures_util::StreamExt as _;
-use o1_process::{AbortOnDrop, Backoff, OnExit};
+use o1_process::{AbortOnDrop, OnExit};
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
@@ -30,8 +31,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Messages that wait for a client that reads slowly; more wait at their upstreams.
 const QUEUE: usize = 64;
-/// A stream that lasted this long was not a failure.
-const LASTED: Duration = Duration::from_secs(10);
 /// Changes within this time are told together.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
@@ -285,7 +284,7 @@ impl<N: Upstreams> Feed<N> {
         let Some(ask) = self.of.ask(&upstream) else { return };
         let call = Call { ask, ..self.call.clone() };
         let gate = self.router.context.stores.gate(&upstream.name);
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+        let mut again = Again::new();
         loop {
             let (began, moves) = (Instant::now(), gate.moves());
             let asked = tokio::select! {
@@ -312,20 +311,18 @@ impl<N: Upstreams> Feed<N> {
                 }
                 None => Ended::Broken,
             };
-            if began.elapsed() >= LASTED {
-                backoff.reset();
-            }
+            let wait = again.after(began);
             match ended {
                 Ended::Unwanted => return,
                 // There is no use in asking again, unless another store answers.
                 Ended::Refused => moved(&gate, moves).await,
                 Ended::Broken => tokio::select! {
-                    () = tokio::time::sleep(backoff.next().max(Duration::from_millis(50))) => {}
+                    () = tokio::time::sleep(wait) => {}
                     () = moved(&gate, moves) => {}
                 },
             }
             if gate.moves() != moves {
-                backoff.reset();
+                again.moved();
                 // What the other store lists for this session may be something else.
                 self.of.suspects(&upstream.key);
             }
