@@ -19,7 +19,7 @@ impl Figures {
 
     /// Writes the table, if that is asked for.
     pub fn report(&self) {
-        if std::env::var_os("O1_REPORT").is_none() {
+        if !are_wanted() {
             return;
         }
         let build = if profile_dir().ends_with("release") { "release build" } else { "development build" };
@@ -31,6 +31,11 @@ impl Figures {
         let head = format!("| measured, {build} | |\n| --- | --- |\n");
         fs::write(path, format!("{before}{BEGIN}{head}{rows}{END}{after}")).expect("the page can be written");
     }
+}
+
+/// Whether the page is to be written.
+pub fn are_wanted() -> bool {
+    std::env::var_os("O1_REPORT").is_some()
 }
 
 /// Some times, and how they lie.

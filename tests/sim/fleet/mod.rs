@@ -21,8 +21,6 @@ use tokio::time::{Instant, sleep};
 use watchers::{Deaf, Watchers};
 
 const WATCHERS: usize = 50;
-/// How long processor time is counted.
-const WINDOW: Duration = Duration::from_secs(10);
 /// More than the control plane may grow by, whatever happens to the fleet below.
 const GROWTH: u64 = 64 << 20;
 
@@ -76,10 +74,12 @@ async fn answers(stage: &Stage, figures: &mut Figures) {
 /// Watchers of the status, and what they cost.
 async fn watched(stage: &Stage, figures: &mut Figures) -> Watchers {
     let pid = stage.control.process.pid();
+    // Long enough to say something, where somebody will read it.
+    let window = Duration::from_secs(if figures::are_wanted() { 15 } else { 3 });
     let spent = async || {
         let before = cpu_time(pid);
-        sleep(WINDOW).await;
-        (cpu_time(pid) - before).as_secs_f64() / WINDOW.as_secs_f64() * 100.0
+        sleep(window).await;
+        (cpu_time(pid) - before).as_secs_f64() / window.as_secs_f64() * 100.0
     };
     let alone = spent().await;
     let watchers = Watchers::open(stage.control.listen, WATCHERS).await;
