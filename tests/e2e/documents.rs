@@ -73,6 +73,48 @@ fn each_configuration_in_the_documents_is_valid() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Every `(section, key)` of `docs/config.md`, which a test of the parser holds to the parser's own tables. A section is
+/// called by the last part of its path.
+fn keys() -> BTreeSet<(String, String)> {
+    let page = fs::read_to_string(root().join("docs/config.md")).unwrap();
+    let (mut keys, mut section) = (BTreeSet::new(), String::new());
+    for line in page.lines() {
+        if let Some(path) = line.strip_prefix("## ") {
+            let parts = path.trim_matches('`').split('.').filter(|part| !part.starts_with('<'));
+            section = parts.last().unwrap_or_default().trim_end_matches("[]").to_owned();
+        } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once("` |")) {
+            keys.insert((section.clone(), key.to_owned()));
+        }
+    }
+    assert!(keys.len() > 100);
+    keys
+}
+
+#[test]
+fn each_key_of_the_configuration_that_is_named_with_its_section_exists() {
+    let keys = keys();
+    let is_key =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || "_<>".contains(c));
+    let (mut seen, mut unknown) = (0, Vec::new());
+    // What was once is history.
+    for (path, page) in pages().into_iter().filter(|(path, _)| !path.ends_with("CHANGELOG.md")) {
+        let prose: String = page.split("```").step_by(2).collect();
+        for name in prose.split('`').skip(1).step_by(2).filter(|name| name.split('.').all(is_key)) {
+            let parts: Vec<_> = name.split('.').filter(|part| !part.starts_with('<')).collect();
+            if parts.len() < 2 || !keys.iter().any(|(section, _)| section == parts[0]) {
+                continue;
+            }
+            seen += 1;
+            let known = |pair: &[&str]| keys.contains(&(pair[0].to_owned(), pair[1].to_owned()));
+            if !parts.windows(2).all(known) {
+                unknown.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 20, "{seen} keys");
+    assert_eq!(unknown, Vec::<String>::new());
+}
+
 /// The names in the first column of the tables of `docs/metrics.md`, which tests of both planes hold to what is served.
 fn metrics() -> BTreeSet<String> {
     let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
