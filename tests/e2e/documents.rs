@@ -80,8 +80,8 @@ fn keys() -> BTreeSet<(String, String)> {
     let (mut keys, mut section) = (BTreeSet::new(), String::new());
     for line in page.lines() {
         if let Some(path) = line.strip_prefix("## ") {
-            let parts = path.trim_matches('`').split('.').filter(|part| !part.starts_with('<'));
-            section = parts.last().unwrap_or_default().trim_end_matches("[]").to_owned();
+            let mut parts = path.trim_matches('`').split('.').filter(|part| !part.starts_with('<'));
+            section = parts.next_back().unwrap_or_default().trim_end_matches("[]").to_owned();
         } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once("` |")) {
             keys.insert((section.clone(), key.to_owned()));
         }

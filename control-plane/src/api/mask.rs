@@ -5,6 +5,7 @@ use super::errors::invalid;
 use o1_proto::{manifest::closest, wire::DESCRIPTORS};
 use prost::{
     Message,
+    bytes::Bytes,
     encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint},
 };
 use prost_types::{DescriptorProto, FieldMask, FileDescriptorSet, field_descriptor_proto::Label};
@@ -14,6 +15,8 @@ use std::{
 };
 use tonic::Status;
 
+/// What the fields of a mask for the whole picture are fields of.
+pub(super) const FLEET: &str = "FleetStatus";
 /// The most paths of one mask.
 const PATHS: usize = 100;
 
@@ -53,6 +56,14 @@ impl Mask {
             fields.add(path, path, &format!(".o1.control.v1.{message}"))?;
         }
         Ok(Self(Some(fields)))
+    }
+
+    /// Leaves of an encoded message what is wanted.
+    pub(super) fn cut(&self, whole: &Bytes) -> Bytes {
+        let Some(fields) = &self.0 else { return whole.clone() };
+        let mut some = Vec::with_capacity(whole.len());
+        // It was encoded here: the fields are what they are.
+        if fields.copy(whole, &mut some).is_some() { some.into() } else { whole.clone() }
     }
 
     /// Leaves of a message what is wanted.

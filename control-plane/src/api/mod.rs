@@ -1,7 +1,7 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
 //! [`answers`] of nodes, [`orders`] about failovers, [`mod@events`] of nodes and for readers, [`errors`] between failures
-//! and status codes, [`paging`] for lists, [`mask`] for parts of answers, [`pictures`] and [`pace`] for those who watch the
-//! status, [`rollouts`] for those who watch one, [`updates`] for what nodes are to run.
+//! and status codes, [`paging`] for lists, [`mask`] for parts of answers, [`watching`], [`pictures`] and [`pace`] for those
+//! who watch the status, [`rollouts`] for those who watch one, [`updates`] for what nodes are to run.
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
@@ -24,6 +24,7 @@ mod pictures;
 mod rollouts;
 mod status;
 mod updates;
+mod watching;
 
 use crate::{config::Desk, events::Log, fleet::Hub, status::Board, store::Store};
 use admin::Admin;
@@ -42,6 +43,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use watching::{Watcher, Watching};
 
 /// The largest message in either direction, bytes.
 const MAX_MESSAGE: usize = 4 << 20;
@@ -93,7 +95,9 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.events.clone(), context.tasks))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let statuses = StatusServiceServer::new(Statuses::new(context.board, context.events, stop.clone()))
+    let watcher = Watcher::new(context.board.clone(), stop.clone());
+    let statuses = Statuses::new(context.board, watcher.clone(), context.events, stop.clone());
+    let statuses = StatusServiceServer::new(statuses)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let config = ConfigServiceServer::new(config)
@@ -114,7 +118,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
         ))
         .add_service(reflection)
         .add_service(nodes)
-        .add_service(statuses)
+        .add_service(Watching::new(watcher, statuses))
         .add_service(config)
         .add_service(inspect)
         .add_service(admin)

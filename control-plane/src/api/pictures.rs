@@ -1,17 +1,18 @@
-//! The pictures that watchers of the status get: taken for all of them together, at most one each [`FLOOR`], so that
+//! The pictures that watchers of the status get: taken and encoded for all of them together, at most one each [`FLOOR`], so that
 //! many watchers cost little more than one.
 //!
 //! This module must never hand out a picture that is older than that, nor an older one after a newer one.
 
 use super::{encode, pace::FLOOR};
 use crate::{clock::Now, status::Board};
-use o1_proto::wire::FleetStatus;
+use prost::{Message as _, bytes::Bytes};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// One picture.
 pub(super) struct Picture {
-    pub status: FleetStatus,
+    /// A `FleetStatus`.
+    pub encoded: Bytes,
     /// When.
     pub taken: Instant,
     /// It shows the fleet after so many changes, or more.
@@ -48,7 +49,7 @@ impl Pictures {
         // First the count: what changes meanwhile may not be in the picture.
         let shows = *self.board.changes().borrow();
         let (taken, status) = (Instant::now(), encode::fleet(self.board.fleet(Now::read())));
-        let picture = Arc::new(Picture { status, taken, shows });
+        let picture = Arc::new(Picture { encoded: status.encode_to_vec().into(), taken, shows });
         *latest = Some(picture.clone());
         picture
     }

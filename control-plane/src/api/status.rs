@@ -1,38 +1,33 @@
 //! `StatusService`: the picture of the fleet, once or again and again.
 
-use super::{encode, errors, events, mask::Mask, pace::Pace, paging, pictures::Pictures};
-use crate::{clock::Now, events::Log, fleet::NodeUid, status::Board};
-use futures_util::{Stream, stream};
-use o1_proto::{
-    convert,
-    wire::{
-        GetStatusRequest, GetStatusResponse, ListEventsRequest, ListEventsResponse, ListNodesRequest,
-        ListNodesResponse, ListUpstreamsRequest, ListUpstreamsResponse, WatchEventsRequest,
-        WatchEventsResponse, WatchStatusRequest, WatchStatusResponse, status_service_server::StatusService,
-    },
+use super::{
+    encode, events,
+    mask::{FLEET, Mask},
+    paging,
+    watching::Watcher,
 };
-use std::{pin::Pin, sync::Arc, time::Duration};
+use crate::{clock::Now, events::Log, fleet::NodeUid, status::Board};
+use futures_util::{Stream, StreamExt as _};
+use o1_proto::wire::{
+    GetStatusRequest, GetStatusResponse, ListEventsRequest, ListEventsResponse, ListNodesRequest,
+    ListNodesResponse, ListUpstreamsRequest, ListUpstreamsResponse, WatchEventsRequest, WatchEventsResponse,
+    WatchStatusRequest, WatchStatusResponse, status_service_server::StatusService,
+};
+use std::pin::Pin;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-
-/// The time between two pictures when the caller does not say.
-const DEFAULT: Duration = Duration::from_secs(1);
-
-/// What the fields of a mask for the whole picture are fields of.
-const FLEET: &str = "FleetStatus";
 
 /// See the module.
 pub struct Statuses {
     board: Board,
-    pictures: Arc<Pictures>,
+    watcher: Watcher,
     events: Log,
     stop: CancellationToken,
 }
 
 impl Statuses {
-    pub(super) fn new(board: Board, events: Log, stop: CancellationToken) -> Self {
-        let pictures = Arc::new(Pictures::of(board.clone()));
-        Self { board, pictures, events, stop }
+    pub(super) fn new(board: Board, watcher: Watcher, events: Log, stop: CancellationToken) -> Self {
+        Self { board, watcher, events, stop }
     }
 }
 
@@ -49,19 +44,13 @@ impl StatusService for Statuses {
         Ok(Response::new(GetStatusResponse { status }))
     }
 
+    /// Of a connection, [`super::watching::Watching`] answers this before it comes here.
     async fn watch_status(
         &self,
         request: Request<WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        let WatchStatusRequest { min_interval, fields } = request.into_inner();
-        let interval = convert::duration_or(min_interval.as_ref(), DEFAULT);
-        let watch = Watch {
-            pictures: self.pictures.clone(),
-            stop: self.stop.clone(),
-            pace: Pace::new(self.board.changes(), interval),
-            mask: Mask::of(fields, FLEET)?,
-        };
-        Ok(Response::new(Box::pin(stream::unfold(Some(watch), Watch::next))))
+        let frames = self.watcher.watch(request.into_inner())?;
+        Ok(Response::new(Box::pin(frames.map(|frame| frame.map(|frame| frame.message())))))
     }
 
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
@@ -133,29 +122,4 @@ impl StatusService for Statuses {
 fn node_key(key: &str) -> Option<(&str, NodeUid)> {
     let (uid, node_id) = key.split_at_checked(32)?;
     Some((node_id, NodeUid::try_from(uid.to_owned()).ok()?))
-}
-
-/// One stream of pictures.
-struct Watch {
-    pictures: Arc<Pictures>,
-    stop: CancellationToken,
-    pace: Pace,
-    mask: Mask,
-}
-
-impl Watch {
-    /// The next picture. `None` as the state: the last item was sent.
-    async fn next(this: Option<Self>) -> Option<(Result<WatchStatusResponse, Status>, Option<Self>)> {
-        let mut this = this?;
-        let stop = this.stop.clone();
-        let heartbeat = tokio::select! {
-            heartbeat = this.pace.wait() => heartbeat,
-            () = stop.cancelled() => return Some((Err(errors::stopping()), None)),
-        };
-        // The first one shows everything that its reader may have done before.
-        let picture = if this.pace.is_first() { this.pictures.fresh() } else { this.pictures.recent() };
-        this.pace.sent(picture.taken, picture.shows);
-        let status = Some(this.mask.apply(picture.status.clone()));
-        Some((Ok(WatchStatusResponse { status, heartbeat }), Some(this)))
-    }
 }

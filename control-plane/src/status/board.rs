@@ -151,12 +151,14 @@ fn upstreams(registry: &Registry, ledger: &Ledger, now: Now) -> Vec<UpstreamStat
         registry.nodes(now.instant).filter(is_there).map(|node| node.identity.uid).collect();
     let row = |configured: &model::Upstream| {
         let known = ledger.upstream(&configured.name);
-        let said: Vec<&Sample> = known
-            .into_iter()
-            .flat_map(UpstreamLedger::latest)
-            .filter(|(uid, _)| there.binary_search(uid).is_ok())
-            .map(|(_, sample)| sample)
-            .collect();
+        let mut there_too = there.iter().peekable();
+        // Both are in the order of uids: each is looked at once.
+        let is_there = |(uid, _): &(NodeUid, &Sample)| {
+            while there_too.next_if(|one| *one < uid).is_some() {}
+            there_too.peek().is_some_and(|one| *one == uid)
+        };
+        let latest = known.into_iter().flat_map(UpstreamLedger::latest);
+        let said: Vec<&Sample> = latest.filter(is_there).map(|(_, sample)| sample).collect();
         let totals = known.map(UpstreamLedger::totals).unwrap_or_default();
         let rates = known.and_then(|upstream| upstream.rates(now.instant));
         upstream::row(configured, &said, there.len(), &totals, rates)
