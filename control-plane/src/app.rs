@@ -48,6 +48,9 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&state.path("store.db"))?);
         let (nodes, kept) = (store.nodes().await?, store.failover_decisions().await?);
         let hub = Arc::new(Hub::deciding(nodes, kept, args.shadow, Now::read()));
+        for (node_id, drain) in store.drains().await? {
+            hub.set_drain(&node_id, Some(drain));
+        }
         let heard = Heard { generation_floor: hub.generation_floor(), ended: hub.ended() };
         let source = Source::open(args.config.clone(), store.clone(), heard).await?;
         let (published, changes) = (source.published(), source.desk());
@@ -60,7 +63,7 @@ impl App {
         let stop = tasks.stopping();
         let events = Log::new(store.clone());
         tasks.spawn("events", OnExit::Shutdown, events.clone().run(stop.clone()));
-        let routes = admin::routes(board.clone(), readiness.clone());
+        let routes = admin::routes(board.clone(), hub.clone(), args.clone(), readiness.clone());
         tasks.spawn("admin", OnExit::Shutdown, routes.serve(http, tasks.clone()));
         tasks.spawn("config", OnExit::Shutdown, source.run(stop.clone()));
         tasks.spawn("keys", OnExit::Shutdown, rotation.run(stop.clone()));

@@ -3,10 +3,11 @@
 use crate::fleet::ROTATION;
 use clap::{Parser, builder::FalseyValueParser, error::ErrorKind};
 use o1_process::LogFormat;
+use serde::Serialize;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 /// The only1 control plane: owns the configuration of a fleet of gateways and shows its state.
-#[derive(Debug, Clone, Parser)]
+#[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "o1-control-plane", version = o1_process::VERSION)]
 pub struct Args {
     /// The file that says what the fleet runs. May appear, change and disappear later. Without one the API does:
@@ -16,7 +17,7 @@ pub struct Args {
     /// Where nodes and o1ctl connect (gRPC). Port 0 lets the system choose.
     #[arg(long, value_name = "ADDR", env = "O1_LISTEN", default_value = "127.0.0.1:7400")]
     pub listen: SocketAddr,
-    /// Where /livez, /readyz, /health, /status, /metrics and /version answer (HTTP).
+    /// Where /livez, /readyz, /health, /status, /stats, /state, /settings, /metrics and /version answer (HTTP).
     #[arg(long, value_name = "ADDR", env = "O1_ADMIN", default_value = "127.0.0.1:7401")]
     pub admin: SocketAddr,
     /// What outlives the process: the history of the configuration, the nodes that were seen.

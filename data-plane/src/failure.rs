@@ -49,6 +49,30 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    #[cfg(test)]
+    pub const ALL: [Self; 19] = [
+        Self::InvalidRequest,
+        Self::InvalidParams,
+        Self::UnknownName,
+        Self::UnknownResource,
+        Self::UnknownMethod,
+        Self::UnknownSession,
+        Self::MissingSession,
+        Self::StreamTaken,
+        Self::WrongEra,
+        Self::UnknownRoute,
+        Self::TooManySessions,
+        Self::Draining,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Protocol,
+        Self::SessionLost,
+        Self::Overloaded,
+        Self::ReadOnly,
+        Self::Internal,
+    ];
+
     /// What an HTTP status says of an upstream that sent no MCP answer with it.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {

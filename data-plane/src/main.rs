@@ -30,7 +30,7 @@ struct Arguments {
     /// Where MCP clients connect (HTTP/1.1 and h2c)
     #[arg(long, env = "O1_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where /health, /status and /metrics answer
+    /// Where /livez, /readyz, /health, /status, /stats, /state, /settings, /metrics and /version answer (HTTP)
     #[arg(long, env = "O1_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
     /// Where the node keeps its identity and its last configuration

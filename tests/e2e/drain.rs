@@ -118,3 +118,45 @@ async fn a_node_that_never_had_a_configuration_does_not_wait_for_one_when_it_sto
     let status = node.process.exit(Duration::from_secs(20)).await;
     assert!(status.success(), "{status}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_ordered_to_drain_takes_no_new_sessions_and_finishes_what_it_has() {
+    let backend = Backend::start().await;
+    let mut gateway = Gateway::start(&config([backend.upstream("only")])).await;
+    let client = Legacy::open(gateway.address(), "/mcp").await;
+    let ordered = gateway.control.o1ctl(&["drain", "n1", "--reason", "a new disk"]).await;
+    assert_eq!((&ordered["no_op"], &ordered["order"]["reason"]), (&false.into(), &"a new disk".into()));
+    gateway
+        .control
+        .node_until("n1", "draining by order", |node| {
+            node["state"] == "draining" && node["drain"]["reason"] == "a new disk"
+        })
+        .await;
+    let http = o1_tests::Http::new(gateway.data.admin);
+    let ready = http.get("/readyz").await;
+    assert_eq!((ready.status, ready.text().trim()), (503, "draining"));
+    let initialize = || o1_tests::mcp::initialize("2025-11-25", "{}");
+    let gate = o1_tests::Http::new(gateway.address());
+    let refused = gate.try_send("POST", "/mcp", &o1_tests::mcp::JSON, initialize()).await.unwrap();
+    assert_eq!(refused.status(), 503);
+    // What it has goes on: the session, and whoever has none.
+    assert_eq!(client.tools().await, ["only__echo"]);
+    assert_eq!(Modern::new(gateway.address(), "/mcp").tools().await, ["only__echo"]);
+    // The order outlives the control plane.
+    gateway.control.restart().await;
+    gateway
+        .control
+        .node_until("n1", "draining again", |node| {
+            node["drain"]["reason"] == "a new disk" && node["state"] == "draining"
+        })
+        .await;
+    let ended = gate.send("DELETE", "/mcp", &client.headers(), "").await;
+    assert!(ended.status < 300, "{ended:?}");
+    let waited = ["drain", "n1", "--reason", "it waits", "--wait=30s"];
+    let waited = gateway.control.o1ctl(&waited).await;
+    assert_eq!((&waited["no_op"], &waited["waited"]["sessions"]), (&true.into(), &0.into()), "{waited}");
+    let undone = ["drain", "n1", "--undo", "--reason", "done", "--wait=30s"];
+    let undone = gateway.control.o1ctl(&undone).await;
+    assert_eq!(undone["waited"]["draining"], false, "{undone}");
+    assert_eq!(Legacy::open(gateway.address(), "/mcp").await.tools().await, ["only__echo"]);
+}

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod access;
+mod admin;
 #[cfg(test)]
 mod arrays;
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use super::{
     answers::{Answers, Asker, encode, failure, some, stray},
+    drain::Drains,
     errors, orders,
 };
 use crate::{
     clock::Now,
     fleet::{AskError, Hub},
     stats::UpstreamLedger,
+    store::Store,
 };
 use futures_util::{StreamExt as _, stream};
 use o1_proto::{
@@ -15,9 +17,9 @@ use o1_proto::{
     model::Tier,
     wire::{
         OrderStoreRequest, OrderStoreResponse, PurgeCacheRequest, PurgeCacheResponse, PurgeQuery,
-        QueryFailure, QueryFailureReason, SetMaintenanceRequest, SetMaintenanceResponse,
-        SetUpstreamModeRequest, SetUpstreamModeResponse, admin_service_server::AdminService,
-        purge_cache_response::Said, query::Ask, query_answer::Part,
+        QueryFailure, QueryFailureReason, SetMaintenanceRequest, SetMaintenanceResponse, SetNodeDrainRequest,
+        SetNodeDrainResponse, SetUpstreamModeRequest, SetUpstreamModeResponse,
+        admin_service_server::AdminService, purge_cache_response::Said, query::Ask, query_answer::Part,
     },
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -28,11 +30,11 @@ use tonic::{Request, Response, Status};
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// See the module.
-pub struct Admin(Asker);
+pub struct Admin(Asker, Drains);
 
 impl Admin {
-    pub(super) fn new(hub: Arc<Hub>, stop: CancellationToken) -> Self {
-        Self(Asker::new(hub, stop))
+    pub(super) fn new(hub: Arc<Hub>, store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+        Self(Asker::new(hub, stop), Drains::new(store))
     }
 
     /// Refuses the name of an upstream that neither the target nor a node knows.
@@ -104,6 +106,13 @@ impl AdminService for Admin {
         request: Request<SetMaintenanceRequest>,
     ) -> Result<Response<SetMaintenanceResponse>, Status> {
         orders::maintenance(&self.0.hub, request).await
+    }
+
+    async fn set_node_drain(
+        &self,
+        request: Request<SetNodeDrainRequest>,
+    ) -> Result<Response<SetNodeDrainResponse>, Status> {
+        self.1.set(&self.0.hub, request).await
     }
 }
 

@@ -64,6 +64,7 @@ fn heartbeat(beat: wire::Heartbeat) -> Result<Message, Status> {
         applied: version(beat.applied, "heartbeat.applied")?,
         node_time: convert::system_time(beat.node_time.as_ref()),
         draining: beat.draining,
+        drain_ordered: beat.drain_ordered,
     })
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::{How, ResourceChange, Version},
     fleet::{
-        Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Refuser,
+        Drain, Goodbye, GoodbyeReason, HEARTBEAT, Identity, LEASE, NodeState, Out, Question, Reason, Refuser,
         Rejection, ResourceKind, RolloutState, STATS, SyncState, Welcome,
     },
     health::{FailoverStatus, Mode, NodeFailover, Stage},
@@ -55,6 +55,7 @@ pub(super) fn response(out: Out, updates: &Updates) -> (wire::SyncResponse, Opti
                 .map(|key| wire::SealKey { id: key.id.to_vec(), secret: key.secret.to_vec() })
                 .collect(),
         }),
+        Out::Drain(drain) => Msg::Drain(wire::DrainOrder { drain }),
         Out::Query { id, question } => Msg::Query(query(id, question)),
         Out::Goodbye(goodbye) => Msg::Goodbye(self::goodbye(goodbye)),
     };
@@ -340,7 +341,12 @@ pub(super) fn node(status: NodeStatus) -> wire::NodeStatus {
         resident_bytes: status.resident_bytes,
         upstreams: status.upstreams.into_iter().map(sample).collect(),
         last_apply_time: status.last_apply_time.map(from_duration),
+        drain: status.drain.as_ref().map(drain),
     }
+}
+
+pub(super) fn drain(drain: &Drain) -> wire::DrainStanding {
+    wire::DrainStanding { since: Some(from_system_time(drain.since)), reason: drain.reason.clone() }
 }
 
 fn identity(identity: Identity) -> wire::NodeIdentity {

@@ -11,6 +11,7 @@ mod answers;
 mod config;
 mod counts;
 mod decode;
+mod drain;
 mod encode;
 pub mod errors;
 mod events;
@@ -88,7 +89,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     let inspect = InspectServiceServer::new(Inspect::new(context.hub.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let admin = AdminServiceServer::new(Admin::new(context.hub.clone(), stop.clone()))
+    let admin = AdminServiceServer::new(Admin::new(context.hub.clone(), context.store.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let config = Config::new(context.store, context.desk, context.hub.clone(), stop.clone());

@@ -93,6 +93,13 @@ impl DecisionLog {
         self.waiting().answers.len() >= MAX_ANSWERS
     }
 
+    /// What waits for the store: records of upstreams, answers to operators, decisions.
+    #[must_use]
+    pub fn waits(&self) -> (usize, usize, usize) {
+        let waiting = self.waiting();
+        (waiting.records.len(), waiting.answers.len(), waiting.decided.len())
+    }
+
     /// Returns once everything that was left here until now is on disk.
     pub async fn settled(&self) {
         let count = self.waiting().count;
@@ -158,6 +165,18 @@ pub struct Decided {
 }
 
 impl Decided {
+    /// How many wait for their place in the log of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn put(&self, event: Event) {
         let mut waiting = self.waiting();
         if waiting.len() >= MAX_DECIDED {
@@ -258,7 +277,13 @@ mod tests {
         let mut now = from;
         for _ in 0..3 {
             now = Now { instant: now.instant + Duration::from_secs(10), wall: now.wall };
-            let beat = Message::Heartbeat { seq: 1, applied: None, node_time: None, draining: false };
+            let beat = Message::Heartbeat {
+                seq: 1,
+                applied: None,
+                node_time: None,
+                draining: false,
+                drain_ordered: false,
+            };
             hub.message(stream, beat, now);
             hub.tick(now);
         }

@@ -2,8 +2,9 @@
 //! moments, and the hands that carry out what the registry decides.
 
 use super::{
-    Decided, DecisionLog, Event, Hello, HelloError, Lost, Message, Node, NodeRecord, NodeState, NodeUid, Out,
-    Outbox, Outcome, Parts, Progress, Question, Records, Registry, SealKey, StreamId, queries::Queries,
+    Decided, DecisionLog, Drain, Event, Hello, HelloError, Lost, Message, Node, NodeRecord, NodeState,
+    NodeUid, Out, Outbox, Outcome, Parts, Progress, Question, Records, Registry, SealKey, StreamId,
+    queries::Queries,
 };
 use crate::{
     clock::Now,
@@ -114,7 +115,8 @@ impl Fleet {
         let presence = match (node.state(now.instant), &node.session) {
             (NodeState::Left, _) => Presence::Left,
             (_, None) => Presence::Away,
-            (NodeState::Draining, _) => Presence::Draining,
+            // One that was ordered to drain serves on, and sees what it sees.
+            (NodeState::Draining, _) if !node.drains_by_order() => Presence::Draining,
             _ => Presence::Connected,
         };
         self.decisions.place(*uid.as_bytes(), &node.identity.node_id, presence, moment)
@@ -351,6 +353,30 @@ impl Hub {
         if fleet.queries.part(stream, id, part, last) {
             fleet.send(stream, Out::Query { id, question: Question::Cancel });
         }
+    }
+
+    /// The order about the nodes of this id is this from now on, and is on disk: they hear of it.
+    pub fn set_drain(&self, node_id: &str, drain: Option<Drain>) {
+        let mut fleet = self.lock();
+        let outcome = fleet.registry.set_drain(node_id, drain);
+        self.carry_out(fleet, outcome);
+    }
+
+    /// The ids of all nodes that are known, sorted.
+    #[must_use]
+    pub fn node_ids(&self) -> Vec<String> {
+        let fleet = self.lock();
+        let mut ids: Vec<_> = fleet.registry.remembered().map(|node| node.identity.node_id.clone()).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// Streams of nodes, and questions to nodes, that are open.
+    #[must_use]
+    pub fn open(&self) -> (usize, usize) {
+        let fleet = self.lock();
+        (fleet.outboxes.len(), fleet.queries.open_now())
     }
 
     /// Looks at the fleet. Holds the lock meanwhile: look, do not linger.

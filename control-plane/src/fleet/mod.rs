@@ -11,6 +11,7 @@
 //! never wait for a node, and must never send one version twice on one stream.
 
 mod decision_log;
+mod drains;
 mod hub;
 mod identity;
 mod node;
@@ -27,6 +28,7 @@ mod rotation;
 mod seal_keys;
 
 pub use decision_log::{Decided, DecisionLog};
+pub use drains::{Drain, Drains};
 pub use hub::{AskError, Asked, Hub};
 pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceName};
 pub use node::{Node, NodeState, Refusal, SyncState};

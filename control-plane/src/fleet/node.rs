@@ -78,6 +78,8 @@ pub struct Node {
     pub last_apply_time: Option<Duration>,
     pub(super) session: Option<Session>,
     pub(super) draining: bool,
+    /// It says that it drains because it was ordered to.
+    pub(super) drain_ordered: bool,
     pub(super) heard: Option<Instant>,
     /// Its lease was over, and it has not been heard since.
     pub(super) lapsed: bool,
@@ -131,6 +133,7 @@ impl Node {
             last_apply_time: None,
             session: None,
             draining: false,
+            drain_ordered: false,
             heard: None,
             lapsed: false,
             awaited_until: None,
@@ -198,6 +201,24 @@ impl Node {
             _ if self.applied.is_none() => SyncState::Never,
             _ => SyncState::Stale,
         }
+    }
+
+    /// The update that it was sent and has not answered, and since when.
+    #[must_use]
+    pub fn update(&self) -> Option<(&Version, Instant)> {
+        let update = self.session.as_ref()?.in_flight.as_ref()?;
+        Some((&update.version, update.since))
+    }
+
+    /// Whether it goes on serving for as long as it is wanted, although it takes no new sessions.
+    pub(super) fn drains_by_order(&self) -> bool {
+        self.draining && self.drain_ordered
+    }
+
+    /// Whether a stream of it is open.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.session.is_some()
     }
 
     /// Whether it has refused this version.

@@ -41,6 +41,8 @@ pub enum Out {
     },
     /// Which store of each upstream should serve.
     Directives(Arc<[Directive]>),
+    /// Whether to take new client sessions: `true` is not to.
+    Drain(bool),
     /// A question, or its end.
     Query {
         /// Names it on this stream.
@@ -104,6 +106,7 @@ struct Slots {
     seal_keys: Option<Out>,
     config: Option<Out>,
     directives: Option<Out>,
+    drain: Option<Out>,
     queries: VecDeque<(u64, Question)>,
     goodbye: Option<Out>,
     closed: bool,
@@ -129,6 +132,7 @@ impl Outbox {
             Out::SealKeys(_) => &mut slots.seal_keys,
             Out::Config { .. } => &mut slots.config,
             Out::Directives(_) => &mut slots.directives,
+            Out::Drain(_) => &mut slots.drain,
             Out::Query { id, question } => {
                 // One that was never sent need not be cancelled.
                 let waiting = slots.queries.len();
@@ -146,6 +150,7 @@ impl Outbox {
                 slots.seal_keys = None;
                 slots.config = None;
                 slots.directives = None;
+                slots.drain = None;
                 slots.queries.clear();
                 &mut slots.goodbye
             }
@@ -178,9 +183,10 @@ impl Outbox {
             return Some(None);
         }
         // Keys before the configuration: whom a node serves, it serves with keys that others have.
-        let Slots { welcome, heartbeat_ack, seal_keys, config, directives, queries, goodbye, .. } =
+        let Slots { welcome, heartbeat_ack, seal_keys, config, directives, drain, queries, goodbye, .. } =
             &mut *slots;
-        let next = [welcome, heartbeat_ack, seal_keys, config, directives].into_iter().find_map(Option::take);
+        let next =
+            [welcome, heartbeat_ack, seal_keys, drain, config, directives].into_iter().find_map(Option::take);
         let query = || queries.pop_front().map(|(id, question)| Out::Query { id, question });
         let next = next.or_else(query).or_else(|| goodbye.take());
         slots.closed = matches!(next, Some(Out::Goodbye(_)));
@@ -214,6 +220,7 @@ mod tests {
                 Out::SealKeys(keys) => format!("keys {}", keys.len()),
                 Out::Config { nonce, .. } => format!("config {nonce}"),
                 Out::Directives(set) => format!("directives {}", set.len()),
+                Out::Drain(drain) => format!("drain {drain}"),
                 Out::Query { id, question } => format!("{question:?} {id}"),
                 Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
             });

@@ -52,7 +52,8 @@ impl RolloutState {
 }
 
 /// Where one node stands with a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Its turn has not come.
     Waiting,

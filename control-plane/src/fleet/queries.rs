@@ -72,6 +72,11 @@ impl Parts {
 }
 
 impl Queries {
+    /// How many are open.
+    pub(super) fn open_now(&self) -> usize {
+        self.open.len()
+    }
+
     /// Opens a query on a stream.
     pub(super) fn open(&mut self, stream: StreamId) -> Result<(u64, Parts), Busy> {
         if self.open.len() >= OPEN_MAX {

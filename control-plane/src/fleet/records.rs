@@ -82,6 +82,18 @@ impl Records {
         }
     }
 
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<NodeUid, Option<NodeRecord>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
 //! Every node and what to do next about each. Pure: no clock, no lock, no I/O.
 
 use super::{
-    ANSWER, Event, Goodbye, GoodbyeReason, Identity, MAX_NODES, Node, NodeRecord, NodeState, NodeUid, Out,
-    Outcome, Reason, Refusal, Rejection, SealKey, StreamId, Welcome,
+    ANSWER, Drain, Drains, Event, Goodbye, GoodbyeReason, Identity, MAX_NODES, Node, NodeRecord, NodeState,
+    NodeUid, Out, Outcome, Reason, Refusal, Rejection, SealKey, StreamId, Welcome,
     node::{InFlight, Session},
     outcome::What,
     recent::Recent,
@@ -44,6 +44,8 @@ pub enum Message {
         node_time: Option<SystemTime>,
         /// It accepts no new clients.
         draining: bool,
+        /// The last order about that which it heard.
+        drain_ordered: bool,
     },
     /// It applied an update.
     Ack {
@@ -115,6 +117,7 @@ pub struct Registry {
     generation: u64,
     /// Whether failovers are decided on; nodes hear of it.
     decisions: DecisionState,
+    drains: Drains,
     stopping: bool,
 }
 
@@ -131,6 +134,7 @@ impl Default for Registry {
             seal_keys: Arc::default(),
             generation: 0,
             decisions: DecisionState::default(),
+            drains: Drains::new(),
             stopping: false,
         }
     }
@@ -240,6 +244,9 @@ impl Registry {
             out.sends.push((id, Out::SealKeys(self.seal_keys.clone())));
         }
         if let Some(node) = self.nodes.get_mut(&uid) {
+            if self.drains.contains_key(&node.identity.node_id) {
+                out.sends.push((id, Out::Drain(true)));
+            }
             pump(node, target.as_ref(), &self.recent, now, out);
             out.remember(node);
         }
@@ -256,8 +263,8 @@ impl Registry {
         let mut other = false;
         node.hear(now);
         match message {
-            Message::Heartbeat { seq, applied, node_time, draining } => {
-                node.draining = draining;
+            Message::Heartbeat { seq, applied, node_time, draining, drain_ordered } => {
+                (node.draining, node.drain_ordered) = (draining, drain_ordered);
                 node.clock_skew = node_time.map(|theirs| skew(theirs, now.wall));
                 if node.runs(applied) {
                     out.changed = true;
@@ -270,6 +277,10 @@ impl Registry {
                 }
                 let target = target.as_ref().map(|target| target.version.clone());
                 out.sends.push((stream, Out::HeartbeatAck { seq, target, at: now.wall, decisions }));
+                let id = node.identity.node_id.clone();
+                if self.drains.contains_key(&id) != drain_ordered {
+                    out.sends.push((stream, Out::Drain(!drain_ordered)));
+                }
             }
             Message::Ack { nonce, applied, apply_time } => {
                 answered(node, nonce, &mut out);
@@ -341,6 +352,24 @@ impl Registry {
             self.show(uid, now, &mut out);
         }
         out
+    }
+
+    /// The order about the nodes of this id is this from now on; `None`: they take new sessions.
+    pub fn set_drain(&mut self, node_id: &str, drain: Option<Drain>) -> Outcome {
+        let told = Out::Drain(drain.is_some());
+        match drain {
+            Some(drain) => self.drains.insert(node_id.to_owned(), drain),
+            None => self.drains.remove(node_id),
+        };
+        let those = self.nodes.values().filter(|node| node.identity.node_id == node_id);
+        let streams = those.filter_map(|node| Some(node.session.as_ref()?.id));
+        Outcome { sends: streams.map(|id| (id, told.clone())).collect(), changed: true, ..Outcome::default() }
+    }
+
+    /// The order to drain that stands for the nodes of this id.
+    #[must_use]
+    pub fn drain(&self, node_id: &str) -> Option<&Drain> {
+        self.drains.get(node_id)
     }
 
     /// Nodes should seal and open tokens with other keys from now on.
@@ -456,7 +485,7 @@ fn adopt(node: &mut Node, hello: Hello, id: StreamId, now: Now) {
     node.identity = hello.identity;
     node.runs(hello.applied);
     node.session = Some(Session { id, nonce: 0, in_flight: None, last_sent: None, whole: false });
-    node.draining = false;
+    (node.draining, node.drain_ordered) = (false, false);
     node.left = None;
     node.connected_at = Some(now.wall);
     node.hear(now);

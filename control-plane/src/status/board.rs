@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     clock::Now,
-    config::{Published, Undone},
-    fleet::{Hub, Node, NodeState, NodeUid, Registry, RolloutState, Standing, SyncState},
+    config::{Published, Revision, Undone},
+    fleet::{Hub, Node, NodeState, NodeUid, Progress, Registry, RolloutState, Standing, SyncState},
     stats::{Ledger, Sample, UpstreamLedger},
 };
 use o1_proto::model;
@@ -33,6 +33,18 @@ impl Board {
         listen: SocketAddr,
     ) -> Self {
         Self { hub, published, started_at, listen }
+    }
+
+    /// What nodes should run in the end.
+    #[must_use]
+    pub fn running(&self) -> Option<Arc<Revision>> {
+        self.published.borrow().running.clone()
+    }
+
+    /// How far its rollout is, node by node; `None`: it was settled before this process began.
+    #[must_use]
+    pub fn progress(&self, now: Now) -> Option<Progress> {
+        self.hub.look(|registry, _| registry.progress(now.instant))
     }
 
     /// Counts changes of what [`Board::fleet`] shows.
@@ -184,6 +196,7 @@ fn node_status(node: &Node, registry: &Registry, ledger: &Ledger, now: Now) -> N
         last_heard: node.last_heard,
         clock_skew_nanos: node.clock_skew,
         last_apply_time: node.last_apply_time,
+        drain: registry.drain(&node.identity.node_id).cloned(),
         sessions: latest.as_ref().map(|latest| latest.sessions),
         resident_bytes: latest.as_ref().and_then(|latest| latest.resident_bytes),
         upstreams: latest.map(|latest| latest.upstreams.into_iter().cloned().collect()).unwrap_or_default(),

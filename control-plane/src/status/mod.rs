@@ -7,10 +7,11 @@
 
 mod board;
 mod picture;
-mod time;
+pub(crate) mod time;
 pub mod upstream;
 
 pub use board::Board;
+pub(crate) use picture::failover;
 pub use picture::{
     ConfigTarget, ControlPlane, EndpointStatus, FleetStatus, NodeCounts, NodeStatus, RatesView,
     RolloutSummary, Source, TierStatus, UpstreamState, UpstreamStatus,

@@ -3,7 +3,7 @@
 use super::time::{rfc3339, rfc3339_opt, seconds_opt};
 use crate::{
     config::Version,
-    fleet::{Identity, NodeState, Rejection, RolloutState, SyncState},
+    fleet::{Drain, Identity, NodeState, Rejection, RolloutState, SyncState},
     health::FailoverStatus,
     stats::{BatchCounters, CacheCounters, Counters, EndpointCounters, Rates, Sample},
 };
@@ -252,6 +252,8 @@ pub struct NodeStatus {
     pub sessions: Option<u64>,
     /// Resident memory, bytes.
     pub resident_bytes: Option<u64>,
+    /// The order to drain that stands.
+    pub drain: Option<Drain>,
     /// What it last reported, by name.
     #[serde(serialize_with = "samples")]
     pub upstreams: Vec<Sample>,
@@ -268,7 +270,10 @@ fn decision_state<S: Serializer>(state: &DecisionState, serializer: S) -> Result
 }
 
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn failover<S: Serializer>(status: &Option<FailoverStatus>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn failover<S: Serializer>(
+    status: &Option<FailoverStatus>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Row<'a> {
         decision: &'static str,

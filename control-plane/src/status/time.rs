@@ -4,13 +4,13 @@ use serde::{Serialize as _, Serializer};
 use std::time::{Duration, SystemTime};
 
 /// `2026-11-22T17:02:11.25Z`; nothing for a time that no calendar has.
-pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     text(*time).serialize(serializer)
 }
 
 /// As [`rfc3339`], or null.
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-pub(super) fn rfc3339_opt<S: Serializer>(
+pub(crate) fn rfc3339_opt<S: Serializer>(
     time: &Option<SystemTime>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -19,7 +19,7 @@ pub(super) fn rfc3339_opt<S: Serializer>(
 
 /// Seconds with a fraction, or null.
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-pub(super) fn seconds_opt<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds_opt<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     span.map(|span| span.as_secs_f64()).serialize(serializer)
 }
 

@@ -23,7 +23,7 @@ pub use sqlite::Sqlite;
 use crate::{
     config::Version,
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
-    fleet::{NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
+    fleet::{Drain, Drains, NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
     health,
 };
 use futures_util::future::BoxFuture;
@@ -66,6 +66,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a node; one that is not there is no error.
     fn forget_node(&self, uid: NodeUid) -> Reply<'_, ()>;
+
+    /// The nodes that shall take no new sessions, by id.
+    fn drains(&self) -> Reply<'_, Drains>;
+
+    /// Keeps the order to drain of the nodes of this id, or ends it; to end what is not there is no error.
+    fn keep_drain(&self, node_id: String, drain: Option<Drain>) -> Reply<'_, ()>;
 
     /// The keys for tokens, in the order in which they were given.
     fn seal_keys(&self) -> Reply<'_, Vec<SealKey>>;

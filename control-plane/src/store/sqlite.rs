@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
-    fleet::{NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
+    fleet::{Drain, Drains, NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
     health,
 };
 use o1_proto::model::{Event, FailoverStats};
@@ -61,6 +61,13 @@ const MIGRATIONS: &[&str] = &[
     failover::SCHEMA,
     events::SCHEMA,
     revisions::SCHEMA,
+    "
+    CREATE TABLE node_drain (
+        node_id     TEXT    PRIMARY KEY,
+        since_ms    INTEGER NOT NULL,
+        reason      TEXT    NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -175,6 +182,33 @@ impl Store for Sqlite {
     fn forget_node(&self, uid: NodeUid) -> Reply<'_, ()> {
         self.ask("forget a node", move |connection| {
             connection.prepare_cached("DELETE FROM node WHERE node_uid = ?1")?.execute([uid.as_bytes()])?;
+            Ok(())
+        })
+    }
+
+    fn drains(&self) -> Reply<'_, Drains> {
+        self.ask("list the nodes that shall drain", |connection| {
+            connection
+                .prepare_cached("SELECT node_id, since_ms, reason FROM node_drain")?
+                .query_map([], |row| {
+                    Ok((row.get(0)?, Drain { since: from_ms(row.get(1)?), reason: row.get(2)? }))
+                })?
+                .collect()
+        })
+    }
+
+    fn keep_drain(&self, node_id: String, drain: Option<Drain>) -> Reply<'_, ()> {
+        self.ask("store an order to drain", move |connection| {
+            match drain {
+                Some(Drain { since, reason }) => connection
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO node_drain (node_id, since_ms, reason) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![node_id, to_ms(since), reason])?,
+                None => connection
+                    .prepare_cached("DELETE FROM node_drain WHERE node_id = ?1")?
+                    .execute([node_id])?,
+            };
             Ok(())
         })
     }

@@ -6,7 +6,7 @@ pub(crate) use super::event_suite::*;
 use super::{Account, ConfigRequest, NewRevision, Store};
 use crate::{
     config::Digest,
-    fleet::{NodeRecord, NodeUid, Refuser, RolloutReport, RolloutState, SealKey, sample_record},
+    fleet::{Drain, NodeRecord, NodeUid, Refuser, RolloutReport, RolloutState, SealKey, sample_record},
     health::{Answer, Kept, Maintenance, Mode, Ordered, REQUEST_LIFE, Record},
 };
 use o1_proto::model::{self, DecisionReason};
@@ -23,6 +23,7 @@ macro_rules! behaves_like_a_store {
             lists_are_newest_first_and_cut_where_asked
             many_writers_at_once_get_different_numbers
             nodes_are_remembered_replaced_and_forgotten
+            orders_to_drain_are_kept_until_they_end
             documents_come_back_byte_for_byte
             a_revision_says_who_made_it_and_what_it_repeats
             a_newer_revision_ends_what_was_under_way
@@ -146,6 +147,21 @@ pub(crate) async fn nodes_are_remembered_replaced_and_forgotten<S: Store>(open: 
     store.forget_node(NodeUid::from_bytes([77; 16])).await.unwrap();
     drop(store);
     assert_eq!(open().nodes().await.unwrap(), [renamed]);
+}
+
+pub(crate) async fn orders_to_drain_are_kept_until_they_end<S: Store>(open: impl Fn() -> S) {
+    let drain = |seconds, reason: &str| Drain {
+        since: UNIX_EPOCH + Duration::from_secs(seconds),
+        reason: reason.to_owned(),
+    };
+    let store = open();
+    store.keep_drain("n1".to_owned(), Some(drain(1, "a first reason"))).await.unwrap();
+    store.keep_drain("n2".to_owned(), Some(drain(2, "it's old"))).await.unwrap();
+    store.keep_drain("n1".to_owned(), Some(drain(3, "another"))).await.unwrap();
+    store.keep_drain("n2".to_owned(), None).await.unwrap();
+    store.keep_drain("n3".to_owned(), None).await.unwrap();
+    drop(store);
+    assert_eq!(open().drains().await.unwrap(), [("n1".to_owned(), drain(3, "another"))].into());
 }
 
 pub(crate) async fn documents_come_back_byte_for_byte<S: Store>(open: impl Fn() -> S) {

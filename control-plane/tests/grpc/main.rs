@@ -2,8 +2,10 @@
 //! a process can show, the real program.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by ending")]
 
+mod admin_http;
 mod changing;
 mod config_file;
+mod draining;
 mod events;
 mod failing_over;
 mod harness;

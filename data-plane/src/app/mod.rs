@@ -15,6 +15,8 @@ use crate::{
     snapshot::{self, Snapshots},
 };
 use o1_process::{Admin, OnExit, Readiness, ReadyGuard, StateDir, Tasks, build_info::VERSION};
+use o1_proto::model::shown;
+use serde::Serialize;
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +25,10 @@ use tokio_util::sync::CancellationToken;
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What an operator says when starting a node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Options {
     /// Where the control plane answers; `None`: serve the last configuration, follow nobody.
+    #[serde(serialize_with = "shown::maybe_url")]
     pub control: Option<http::Uri>,
     /// What people call this node.
     pub node_id: String,
@@ -38,6 +41,7 @@ pub struct Options {
     /// What operators select nodes by.
     pub labels: BTreeMap<String, String>,
     /// How long calls may take to end when the process is asked to.
+    #[serde(serialize_with = "shown::duration")]
     pub drain: Duration,
 }
 
@@ -110,12 +114,12 @@ pub async fn start(options: Options, aside: &Handle, workers: Workers) -> io::Re
         snapshot::start(&context);
         let (link, following) = control::start(control_options, &identity, node.clone(), log.clone())?;
         control_tasks.spawn("control", OnExit::Shutdown, following);
-        tasks.spawn("files", OnExit::Shutdown, references::follow(node, tasks.stopping()));
+        tasks.spawn("files", OnExit::Shutdown, references::follow(node.clone(), tasks.stopping()));
         let first = first_configuration(link.clone(), configured, tasks.stopping());
         tasks.spawn("first configuration", OnExit::Quiet, first);
-        let admin = Admin::new("o1-data-plane", context.readiness.clone());
-        let facts = admin::Facts::new(&options, (listen, admin_address), &context, &failover, &link);
-        tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, facts).serve(operators, tasks.clone()));
+        let (admin, at) = (Admin::new("o1-data-plane", context.readiness.clone()), (listen, admin_address));
+        let facts = admin::Facts::new(&options, at, (&context, &node, &failover, &log), &link);
+        tasks.spawn("admin", OnExit::Shutdown, admin::routes(admin, &facts).serve(operators, tasks.clone()));
         link
     };
     let serving = listener::serve(clients, listen, path, context.clone(), workers.clone());

@@ -184,6 +184,16 @@ impl control::Node for Node {
         self.readiness.is_draining()
     }
 
+    fn order_drain(&self, drain: bool) {
+        if self.readiness.order_drain(drain) {
+            tracing::warn!(drain, "the control plane orders to take no new sessions, or to take them again");
+        }
+    }
+
+    fn drain_ordered(&self) -> bool {
+        self.readiness.is_drain_ordered()
+    }
+
     fn seal_with(&self, keys: &[seal::Key]) {
         self.keyring.replace(keys);
     }

@@ -128,6 +128,11 @@ impl<'a> Exchange<'a> {
             Msg::SealKeys(keys) => self.take(keys),
             Msg::Query(query) => self.queries.take(query, self.node),
             Msg::Directives(directives) => self.directed(directives),
+            Msg::Drain(order) => {
+                self.node.order_drain(order.drain);
+                // The answer, without which the order comes again.
+                self.beat();
+            }
             Msg::HeartbeatAck(ack) => {
                 self.heard = Instant::now();
                 // One that does not say, or says what this build does not know, is not one to wait for.
@@ -202,6 +207,7 @@ impl<'a> Exchange<'a> {
             applied: self.applier.applied(),
             node_time: Some(from_system_time(SystemTime::now())),
             draining: self.node.draining(),
+            drain_ordered: self.node.drain_ordered(),
         }));
     }
 

@@ -98,6 +98,12 @@ pub trait Node: Send + Sync + 'static {
     /// The node takes no new clients and is finishing its calls.
     fn draining(&self) -> bool;
 
+    /// The node takes no new client sessions, and is not ready, as long as this says so. Comes again and again.
+    fn order_drain(&self, drain: bool);
+
+    /// What [`Node::order_drain`] said last.
+    fn drain_ordered(&self) -> bool;
+
     /// Seals and opens tokens with these keys from now on; the first one seals.
     fn seal_with(&self, keys: &[seal::Key]);
 

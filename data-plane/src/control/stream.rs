@@ -130,7 +130,8 @@ async fn welcome(inbound: &mut Streaming<SyncResponse>) -> Result<Welcome, Ended
         | Msg::HeartbeatAck(_)
         | Msg::SealKeys(_)
         | Msg::Query(_)
-        | Msg::Directives(_) => {
+        | Msg::Directives(_)
+        | Msg::Drain(_) => {
             Err(Ended::Lost("the control plane broke the protocol: it did not begin with a welcome".into()))
         }
     }

@@ -211,6 +211,19 @@ fn empty() -> ResponseBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use o1_proto::codes;
+
+    #[test]
+    fn people_are_told_of_each_kind_of_failure_under_the_code_it_has() {
+        for era in [Era::Legacy, Era::Modern] {
+            for kind in Kind::ALL {
+                let code = codes::find(status_and_code(kind, era).1).expect("it is in the table");
+                assert!(code.kinds.contains(&kind.code()), "{} ends in {}", kind.code(), code.number);
+            }
+        }
+        let kinds: Vec<&str> = codes::ALL.iter().flat_map(|code| code.kinds).copied().collect();
+        assert!(kinds.iter().all(|kind| Kind::ALL.iter().any(|one| one.code() == *kind)), "{kinds:?}");
+    }
 
     #[tokio::test]
     async fn a_request_that_was_cancelled_ends_as_an_empty_stream() {

@@ -1,30 +1,32 @@
-//! Words of our own on the wire: error responses, results and notifications the gateway itself sends.
+//! Words of our own on the wire: error responses, results and notifications the gateway itself sends. What the codes
+//! mean to people stands with their numbers, in `o1_proto::codes`.
 
 use super::json::quote;
 use bytes::Bytes;
+use o1_proto::codes;
 
-pub const PARSE_ERROR: i32 = -32700;
-pub const INVALID_REQUEST: i32 = -32600;
-pub const METHOD_NOT_FOUND: i32 = -32601;
-pub const INVALID_PARAMS: i32 = -32602;
-pub const INTERNAL: i32 = -32603;
+pub const PARSE_ERROR: i32 = codes::PARSE_ERROR.number;
+pub const INVALID_REQUEST: i32 = codes::INVALID_REQUEST.number;
+pub const METHOD_NOT_FOUND: i32 = codes::METHOD_NOT_FOUND.number;
+pub const INVALID_PARAMS: i32 = codes::INVALID_PARAMS.number;
+pub const INTERNAL: i32 = codes::INTERNAL.number;
 /// Legacy servers word transport trouble with this code, which has no fixed meaning.
-pub const SERVER: i32 = -32000;
+pub const SERVER: i32 = codes::SERVER.number;
 /// Legacy: resource not found.
-pub const RESOURCE_NOT_FOUND: i32 = -32002;
-/// 2025-11-25: the user has to visit a URL first.
+pub const RESOURCE_NOT_FOUND: i32 = codes::RESOURCE_NOT_FOUND.number;
+/// 2025-11-25: the user has to visit a URL first. Servers say so; the gateway only reads it.
 pub const URL_ELICITATION_REQUIRED: i32 = -32042;
-pub const HEADER_MISMATCH: i32 = -32020;
-pub const MISSING_CAPABILITY: i32 = -32021;
-pub const UNSUPPORTED_VERSION: i32 = -32022;
+pub const HEADER_MISMATCH: i32 = codes::HEADER_MISMATCH.number;
+pub const MISSING_CAPABILITY: i32 = codes::MISSING_CAPABILITY.number;
+pub const UNSUPPORTED_VERSION: i32 = codes::UNSUPPORTED_VERSION.number;
 /// Our own: the upstream that owns the name does not answer. Outside the range that JSON-RPC and MCP reserve.
-pub const UPSTREAM_UNAVAILABLE: i32 = -33001;
+pub const UPSTREAM_UNAVAILABLE: i32 = codes::UPSTREAM_UNAVAILABLE.number;
 /// Our own: the upstream did not answer in time; the call may have run.
-pub const UPSTREAM_TIMEOUT: i32 = -33002;
+pub const UPSTREAM_TIMEOUT: i32 = codes::UPSTREAM_TIMEOUT.number;
 /// Our own: the upstream has all the calls it takes; this one was not sent.
-pub const UPSTREAM_OVERLOADED: i32 = -33003;
+pub const UPSTREAM_OVERLOADED: i32 = codes::UPSTREAM_OVERLOADED.number;
 /// Our own: the primary is away and the backup takes no such write; nothing was done.
-pub const UPSTREAM_READ_ONLY: i32 = -33004;
+pub const UPSTREAM_READ_ONLY: i32 = codes::UPSTREAM_READ_ONLY.number;
 
 /// An error response. Without an id the member is left out, as for requests whose id could not be read.
 #[must_use]

@@ -78,6 +78,13 @@ impl Metrics {
         cell(&self.failures, kind.code(), || kind.code()).fetch_add(1, Relaxed);
     }
 
+    /// Calls that this gateway answered with a failure, by kind.
+    #[must_use]
+    pub fn failures(&self) -> BTreeMap<&'static str, u64> {
+        let failures = self.failures.read().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().map(|(kind, count)| (*kind, count.load(Relaxed))).collect()
+    }
+
     /// Every upstream's numbers, by name.
     #[must_use]
     pub fn samples(&self) -> Vec<(String, Sample)> {

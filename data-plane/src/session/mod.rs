@@ -174,7 +174,7 @@ impl<N: Handle> Sessions<N> {
 
     async fn initialize(&self, mut call: Call, message: &Message) -> Result<Reply, Failure> {
         if self.context.readiness.is_draining() {
-            return Err(Failure::new(Kind::Draining, "this node is going away: connect again"));
+            return Err(Failure::new(Kind::Draining, "this node takes no new sessions: connect again"));
         }
         self.has_room(&call.plan)?;
         let asked = message

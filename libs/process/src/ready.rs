@@ -16,6 +16,7 @@ pub struct Readiness {
 struct State {
     pending: Mutex<Vec<&'static str>>,
     draining: AtomicBool,
+    ordered: AtomicBool,
 }
 
 impl Readiness {
@@ -49,10 +50,21 @@ impl Readiness {
         self.state.draining.store(true, Ordering::Release);
     }
 
-    /// Whether a drain has begun.
+    /// Somebody who may say so wants the process to take no new work, or to take it again. True: that is news.
+    pub fn order_drain(&self, drain: bool) -> bool {
+        self.state.ordered.swap(drain, Ordering::AcqRel) != drain
+    }
+
+    /// What [`Readiness::order_drain`] said last.
+    #[must_use]
+    pub fn is_drain_ordered(&self) -> bool {
+        self.state.ordered.load(Ordering::Acquire)
+    }
+
+    /// Whether a drain has begun, or was ordered.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.state.draining.load(Ordering::Acquire)
+        self.state.draining.load(Ordering::Acquire) || self.is_drain_ordered()
     }
 
     fn pending_mut(&self) -> MutexGuard<'_, Vec<&'static str>> {
@@ -92,6 +104,17 @@ mod tests {
         assert!(!readiness.is_ready());
         drop(listener);
         assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_drain_by_order_can_be_taken_back_and_one_that_ends_the_process_cannot() {
+        let readiness = Readiness::new();
+        assert!(readiness.order_drain(true) && !readiness.order_drain(true), "it is news once");
+        assert!(readiness.is_draining() && !readiness.is_ready());
+        assert!(readiness.order_drain(false) && readiness.is_ready());
+        readiness.set_draining();
+        readiness.order_drain(false);
+        assert!(readiness.is_draining() && !readiness.is_drain_ordered());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Durations and sizes as people write them.
 
+pub(super) use crate::model::shown::spell;
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -52,17 +53,6 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok()
         .and_then(|number| number.checked_mul(bytes))
         .ok_or_else(|| "a smaller number".to_owned())
-}
-
-/// The shortest spelling that [`duration`] reads.
-pub(super) fn spell(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    for (unit, of) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis >= of && millis.is_multiple_of(of) {
-            return format!("{}{unit}", millis / of);
-        }
-    }
-    format!("{millis}ms")
 }
 
 fn split(text: &str) -> (&str, &str) {

@@ -1,9 +1,12 @@
 //! Who may use the gateway, and what of it.
 
+use super::shown;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Who may use the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Auth {
     /// Everybody who reaches a loopback address; a node that listens elsewhere serves nobody.
     #[default]
@@ -15,7 +18,7 @@ pub enum Auth {
 }
 
 /// Which tokens count; at least one kind.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Required {
     /// How clients spell the gateway, `https://mcp.example`, without a path; `None`: by the `Host` header.
     pub resource: Option<String>,
@@ -26,7 +29,7 @@ pub struct Required {
 }
 
 /// A bearer token that an operator handed out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StaticToken {
     /// Whose it is.
     pub name: String,
@@ -46,7 +49,7 @@ pub enum TokenHash {
 }
 
 /// JSON Web Tokens of one issuer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Jwt {
     /// The exact value of `iss`.
     pub issuer: String,
@@ -57,22 +60,24 @@ pub struct Jwt {
     /// Accepted signatures; never empty.
     pub algorithms: Vec<Algorithm>,
     /// How far the issuer's clock may be off.
+    #[serde(serialize_with = "shown::duration")]
     pub clock_skew: Duration,
     /// Which claims give which access; empty: a valid token may use everything.
     pub rules: Vec<ClaimRule>,
 }
 
 /// Where a set of public keys is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeySource {
     /// A file on the node.
     File(String),
     /// `https`, or `http` on a loopback address.
-    Url(http::Uri),
+    Url(#[serde(serialize_with = "shown::url")] http::Uri),
 }
 
 /// Access for whoever has one of these values in a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClaimRule {
     /// Such as `scope` or `groups`. Its value is a text, which may hold several words, or a list of texts.
     pub claim: String,
@@ -83,7 +88,7 @@ pub struct ClaimRule {
 }
 
 /// What may be used: patterns, in which `*` stands for any characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grant {
     /// Virtual servers, by name.
     pub servers: Vec<String>,
@@ -104,7 +109,7 @@ impl Default for Grant {
 }
 
 /// How a token is signed. Only public keys: a shared secret would let every node mint tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
 pub enum Algorithm {
     RS256,

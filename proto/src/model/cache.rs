@@ -1,9 +1,12 @@
 //! What is kept of answers, and for how long.
 
+use super::shown;
+use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
 /// A part of the cache, by kind of answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Results of tools that the operator named.
     Tools,
@@ -35,7 +38,7 @@ impl Tier {
 }
 
 /// The limits of every tier.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Caching {
     /// See [`Tier::Tools`].
     pub tools: TierLimits,
@@ -58,10 +61,11 @@ impl Caching {
 }
 
 /// What one tier holds on a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TierLimits {
     /// The longest life that a server's `ttlMs` may claim, and the life of what an operator has cached without
     /// saying for how long.
+    #[serde(serialize_with = "shown::duration")]
     pub ttl: Duration,
     /// The most answers; at least 1.
     pub entries: u32,
@@ -70,8 +74,10 @@ pub struct TierLimits {
     /// Who makes room.
     pub eviction: Eviction,
     /// After its life an answer still serves for this long where the server fails.
+    #[serde(serialize_with = "shown::duration")]
     pub stale_if_error: Duration,
     /// After its life an answer still serves for this long while a new one is fetched.
+    #[serde(serialize_with = "shown::duration")]
     pub stale_while_revalidate: Duration,
 }
 
@@ -95,7 +101,8 @@ impl Default for Caching {
 }
 
 /// Who makes room in a full tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Eviction {
     /// What is asked for least often; what is new must be asked for more often than what it would replace.
     #[default]
@@ -105,7 +112,7 @@ pub enum Eviction {
 }
 
 /// What of one upstream is cached where its own word is not enough.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct CacheRules {
     /// Tools whose results are kept, by the upstream's own name; `*` stands for any characters.
     pub tools: BTreeMap<String, Life>,
@@ -120,16 +127,18 @@ pub struct CacheRules {
 }
 
 /// How long an answer is kept that an operator wants kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Life {
     /// As long as its tier keeps answers.
     Tier,
     /// This long. Zero: it is not kept, whatever the server says.
-    For(Duration),
+    For(#[serde(serialize_with = "shown::duration")] Duration),
 }
 
 /// Who gets an answer that was fetched for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Share {
     /// The same principal; everybody, where the server says `cacheScope: public`.
     #[default]
@@ -141,9 +150,10 @@ pub enum Share {
 }
 
 /// How list requests are collected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Batching {
     /// How long one waits for more; zero: not at all. At most 100 ms.
+    #[serde(serialize_with = "shown::duration")]
     pub window: Duration,
     /// So many are sent without waiting any longer; at least 1.
     pub max: u32,

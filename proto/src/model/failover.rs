@@ -1,13 +1,17 @@
 //! When an endpoint counts as dead, and what happens when the primary does.
 
+use super::shown;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Active probes of the endpoints of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// Between two probes.
+    #[serde(serialize_with = "shown::duration")]
     pub every: Duration,
     /// How long one may take; shorter than `every`.
+    #[serde(serialize_with = "shown::duration")]
     pub timeout: Duration,
     /// Good ones in a row until an endpoint counts as healthy, at least 1.
     pub healthy: u32,
@@ -30,13 +34,15 @@ impl Default for Health {
 }
 
 /// The circuit breaker of each endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Breaker {
     /// Failures in a row that open it, at least 1.
     pub failures: u32,
     /// How long it stays open the first time before one call may try; each further time twice as long.
+    #[serde(serialize_with = "shown::duration")]
     pub open: Duration,
     /// The longest that it stays open.
+    #[serde(serialize_with = "shown::duration")]
     pub open_max: Duration,
 }
 
@@ -47,7 +53,7 @@ impl Default for Breaker {
 }
 
 /// What happens when the primary fails. Of an upstream without a backup it says nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failover {
     /// What becomes of writes while the backup is active.
     pub writes: Writes,
@@ -57,14 +63,19 @@ pub struct Failover {
     /// What a node may do before the control plane decides.
     pub fast_path: FastPath,
     /// The shortest stay on the backup.
+    #[serde(serialize_with = "shown::duration")]
     pub min_hold: Duration,
     /// How long the primary must be healthy before it is restored.
+    #[serde(serialize_with = "shown::duration")]
     pub stable: Duration,
     /// How long a node waits for a control plane that is away before it acts alone.
+    #[serde(serialize_with = "shown::duration")]
     pub autonomy_after: Duration,
     /// How long calls in flight may take to end before the backup takes over.
+    #[serde(serialize_with = "shown::duration")]
     pub drain: Duration,
     /// How often the snapshot is written while the primary is active.
+    #[serde(serialize_with = "shown::duration")]
     pub snapshot_every: Duration,
 }
 
@@ -84,7 +95,8 @@ impl Default for Failover {
 }
 
 /// What becomes of writes while the backup is active.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Writes {
     /// They are refused.
     #[default]
@@ -97,7 +109,8 @@ pub enum Writes {
 }
 
 /// What a node may do by its breaker before the control plane decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FastPath {
     /// Nothing: calls fail fast.
     None,
@@ -109,7 +122,8 @@ pub enum FastPath {
 }
 
 /// When results say which store they came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailoverMetadata {
     /// Each result of a tool of an upstream that has a backup.
     Always,

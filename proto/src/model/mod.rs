@@ -4,9 +4,11 @@ mod auth;
 mod cache;
 mod event;
 mod failover;
+mod failover_figures;
 mod failover_stats;
 mod reference;
 mod server;
+pub mod shown;
 mod spread;
 
 pub use auth::{Algorithm, Auth, ClaimRule, Grant, Jwt, KeySource, Required, StaticToken, TokenHash};
@@ -16,15 +18,17 @@ pub use event::{
     Store, StoreHealth, Verdict,
 };
 pub use failover::{Breaker, Failover, FailoverMetadata, FastPath, Health, Writes};
+pub use failover_figures::FailoverFigures;
 pub use failover_stats::FailoverStats;
 pub use reference::Reference;
 pub use server::{Selection, Server};
 pub use spread::{Balance, Concurrency, HashKey, Outlier, Retry};
 
+use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Everything a node needs to serve: the resolved configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Fleet {
     /// Sorted by name; names are unique.
     pub upstreams: Vec<Upstream>,
@@ -41,7 +45,7 @@ pub struct Fleet {
 }
 
 /// One logical MCP server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Upstream {
     /// `[A-Za-z0-9][A-Za-z0-9_-]*`, at most 48 characters, without `__`.
     pub name: String,
@@ -82,7 +86,8 @@ pub struct Upstream {
 }
 
 /// What becomes of the tools of an upstream that cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UnreachableTools {
     /// They stay listed, and a call answers an error that names the upstream.
     #[default]
@@ -92,7 +97,7 @@ pub enum UnreachableTools {
 }
 
 /// Certificates for `https` URLs: paths of PEM files on the node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Tls {
     /// The authorities to trust; `None`: the system's.
     pub ca: Option<String>,
@@ -101,7 +106,7 @@ pub struct Tls {
 }
 
 /// A certificate and its key: paths of PEM files on the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// The certificate, its chain behind it.
     pub cert: String,
@@ -110,20 +115,23 @@ pub struct Identity {
 }
 
 /// One URL or one command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     /// Where the MCP server is.
+    #[serde(flatten)]
     pub kind: EndpointKind,
     /// Share of the traffic among endpoints of one store, at least 1.
     pub weight: u32,
 }
 
 /// How an endpoint is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndpointKind {
     /// A server at a URL.
     Http {
         /// Absolute, `http` or `https`.
+        #[serde(serialize_with = "shown::url")]
         url: http::Uri,
         /// What is spoken there.
         transport: Transport,
@@ -131,6 +139,7 @@ pub enum EndpointKind {
     /// A child process that speaks MCP on its standard streams.
     Stdio {
         /// Program and arguments; never empty.
+        #[serde(serialize_with = "shown::command")]
         command: Vec<String>,
         /// Added to the node's own environment.
         env: BTreeMap<String, Reference>,
@@ -139,12 +148,14 @@ pub enum EndpointKind {
         /// Working directory; `None`: the node's own.
         cwd: Option<String>,
         /// A shared process that nobody used for this long is ended until somebody does; `None`: never.
+        #[serde(serialize_with = "shown::maybe_duration")]
         idle_stop: Option<Duration>,
     },
 }
 
 /// What is spoken at a URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// Streamable HTTP.
     #[default]
@@ -154,7 +165,8 @@ pub enum Transport {
 }
 
 /// Who shares a stdio process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Processes {
     /// Every client session.
     #[default]
@@ -164,7 +176,8 @@ pub enum Processes {
 }
 
 /// The backup store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Backup {
     /// Other endpoints; at least one.
     Endpoints(Vec<Endpoint>),
@@ -173,24 +186,29 @@ pub enum Backup {
 }
 
 /// How long a call to an upstream may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     /// The longest silence inside a call; progress ends a silence.
+    #[serde(serialize_with = "shown::duration")]
     pub idle: Duration,
     /// The longest call.
+    #[serde(serialize_with = "shown::duration")]
     pub total: Duration,
     /// The longest wait for a connection, a process start and its handshake.
+    #[serde(serialize_with = "shown::duration")]
     pub connect: Duration,
     /// For calls of some tools, by the upstream's own name for them; `*` stands for any characters.
     pub tools: BTreeMap<String, ToolTimeouts>,
 }
 
 /// How long calls of one tool may take, where it differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ToolTimeouts {
     /// See [`Timeouts::idle`].
+    #[serde(serialize_with = "shown::maybe_duration")]
     pub idle: Option<Duration>,
     /// See [`Timeouts::total`].
+    #[serde(serialize_with = "shown::maybe_duration")]
     pub total: Option<Duration>,
 }
 
@@ -206,7 +224,7 @@ impl Default for Timeouts {
 }
 
 /// What clients may do, on every route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Clients {
     /// Allowed `Origin` values, `scheme://host[:port]`; the port may be `*`. Loopback origins are always allowed.
     pub origins: Vec<String>,
@@ -215,10 +233,12 @@ pub struct Clients {
     /// Largest request body, bytes.
     pub max_body_bytes: u64,
     /// Idle legacy sessions end after this long.
+    #[serde(serialize_with = "shown::duration")]
     pub session_idle: Duration,
     /// Most legacy sessions a node holds.
     pub max_sessions: u32,
     /// Legacy sessions end this long after they began, on whichever node.
+    #[serde(serialize_with = "shown::duration")]
     pub session_lifetime: Duration,
     /// How lists of many upstreams are kept and answered.
     pub catalogue: Catalogue,
@@ -229,13 +249,15 @@ pub struct Clients {
 }
 
 /// How lists of many upstreams are kept and answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Catalogue {
     /// The most items on one page.
     pub page: u32,
     /// How often lists are fetched again from upstreams that do not say when they change.
+    #[serde(serialize_with = "shown::duration")]
     pub refresh: Duration,
     /// How long a list waits for an upstream that never answered one.
+    #[serde(serialize_with = "shown::duration")]
     pub wait: Duration,
 }
 

@@ -1,9 +1,10 @@
 //! Virtual servers.
 
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A named selection of upstreams and of what they offer, at `/mcp/<name>`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Server {
     /// Spelled as an upstream's name.
     pub name: String,
@@ -22,7 +23,7 @@ pub struct Server {
 }
 
 /// Patterns in which `*` stands for any characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Selection {
     /// Offered.
     pub allow: Vec<String>,

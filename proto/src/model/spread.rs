@@ -1,9 +1,12 @@
 //! How calls spread over the endpoints of a store, and how many each endpoint takes.
 
+use super::shown;
+use serde::Serialize;
 use std::time::Duration;
 
 /// How an endpoint is chosen for a call that may go to any.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// One after the other; an endpoint of weight 2 twice.
     #[default]
@@ -29,7 +32,8 @@ impl Balance {
 }
 
 /// What consistent hashing hashes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HashKey {
     /// The legacy session; for modern callers, who have none, the principal.
     #[default]
@@ -43,13 +47,15 @@ pub enum HashKey {
 }
 
 /// When an endpoint that fails is left out for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outlier {
     /// So many failures in a row; 0: never.
     pub failures: u32,
     /// For how long the first time; each further time so much longer.
+    #[serde(serialize_with = "shown::duration")]
     pub eject: Duration,
     /// The longest.
+    #[serde(serialize_with = "shown::duration")]
     pub eject_max: Duration,
     /// The most endpoints left out at a time, percent of the store; one may be unless it is 0. The only one never is.
     pub max_percent: u32,
@@ -71,7 +77,7 @@ impl Default for Outlier {
 }
 
 /// When a call that failed is sent once more, to another endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Retry {
     /// Attempts in all; 1: none is sent again.
     pub attempts: u32,
@@ -91,13 +97,14 @@ impl Default for Retry {
 }
 
 /// How many calls one endpoint gets at a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Concurrency {
     /// In flight; `None`: as many as there are.
     pub max: Option<u32>,
     /// Waiting for a place; more are refused.
     pub queue: u32,
     /// The longest wait for a place.
+    #[serde(serialize_with = "shown::duration")]
     pub wait: Duration,
 }
 

@@ -199,6 +199,7 @@ impl Node {
             applied: self.applied.clone(),
             node_time: Some(SystemTime::now().into()),
             draining: false,
+            drain_ordered: false,
         })
     }
 

@@ -65,6 +65,14 @@ impl Store for Disk {
         self.store.forget_node(uid)
     }
 
+    fn drains(&self) -> Reply<'_, crate::fleet::Drains> {
+        self.store.drains()
+    }
+
+    fn keep_drain(&self, node_id: String, drain: Option<crate::fleet::Drain>) -> Reply<'_, ()> {
+        self.store.keep_drain(node_id, drain)
+    }
+
     fn seal_keys(&self) -> Reply<'_, Vec<SealKey>> {
         self.store.seal_keys()
     }

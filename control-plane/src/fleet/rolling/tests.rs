@@ -172,7 +172,13 @@ fn a_node_that_goes_away_is_waited_for_a_while_and_gets_it_when_it_is_back() {
     assert_eq!(scene.standing(), [Standing::Applied, Standing::Away]);
     for _ in 0..100 {
         scene.elapsed += Duration::from_millis(500);
-        let beat = Message::Heartbeat { seq: 1, applied: Some(version(2)), node_time: None, draining: false };
+        let beat = Message::Heartbeat {
+            seq: 1,
+            applied: Some(version(2)),
+            node_time: None,
+            draining: false,
+            drain_ordered: false,
+        };
         scene.registry.message(StreamId(1), beat, scene.now());
         scene.registry.tick(scene.now());
     }

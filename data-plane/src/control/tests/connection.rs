@@ -56,6 +56,22 @@ async fn a_node_comes_back_after_the_control_plane_was_killed() {
 }
 
 #[tokio::test]
+async fn an_order_to_drain_is_followed_and_answered_at_once_and_the_newest_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start();
+    let running = Running::start(dir.path(), Some(plane.address));
+    let mut peer = plane.accept().await;
+    // Without an order it says nothing for longer than this test waits.
+    peer.welcome(SOON * 10, SOON * 10).await;
+    for drain in [true, true, false] {
+        peer.send(Msg::Drain(o1_proto::wire::DrainOrder { drain })).await;
+        let said = peer.heartbeat_until(|beat| beat.drain_ordered == drain).await;
+        assert_eq!((said.draining, running.node.drain.load(Ordering::Acquire)), (drain, drain));
+    }
+    running.leave(peer).await;
+}
+
+#[tokio::test]
 async fn a_control_plane_that_does_not_answer_heartbeats_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let mut plane = ControlPlane::start();

@@ -7,16 +7,18 @@ mod events;
 mod failover;
 mod queries;
 mod scripted;
+mod test_log;
 
 use super::*;
 use o1_process::{OnExit, Tasks, VERSION};
 use o1_proto::wire::{ConfigNack, Rejection, RejectionReason, sync_request, sync_response::Msg};
-use scripted::{ControlPlane, EventPeer, Peer, SOON, TestLog, TestNode, fleet, update, update_of};
+use scripted::{ControlPlane, EventPeer, Peer, SOON, TestNode, fleet, update, update_of};
 use std::{
     path::Path,
     sync::{Mutex, atomic::Ordering},
     time::Duration,
 };
+use test_log::TestLog;
 use tokio::time::timeout;
 use tracing_subscriber::{Layer as _, layer::SubscriberExt as _};
 

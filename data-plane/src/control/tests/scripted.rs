@@ -2,7 +2,7 @@
 
 use crate::{
     calls::{self, Found, Outcome, Wanted},
-    control::{EventSource, NotAnswered, Position},
+    control::{NotAnswered, Position},
     inventory::{Inventory, State, Tool},
     logs::Log,
     purge::{Order, Purged},
@@ -17,7 +17,7 @@ use o1_proto::{
     },
     wire::{
         AppendEventsRequest, AppendEventsResponse, ConfigUpdate, ConfigVersion, EventBatch, EventCursor,
-        EventsOpen, FailoverReport, HeartbeatAck, Hello, Observations, ReportStatsRequest,
+        EventsOpen, FailoverReport, Heartbeat, HeartbeatAck, Hello, Observations, ReportStatsRequest,
         ReportStatsResponse, Resource, SyncRequest, SyncResponse, Welcome, append_events_request,
         node_service_server::{NodeService, NodeServiceServer},
         sync_request,
@@ -25,7 +25,7 @@ use o1_proto::{
     },
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -284,6 +284,21 @@ impl Peer {
         self.observations.pop_front().unwrap()
     }
 
+    /// The next heartbeat that is like this.
+    pub async fn heartbeat_until(&mut self, wanted: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
+        let found = async {
+            loop {
+                assert_eq!(self.step().await, Some(None));
+                if let Some(sync_request::Msg::Heartbeat(beat)) = self.heartbeats.pop()
+                    && wanted(&beat)
+                {
+                    return beat;
+                }
+            }
+        };
+        timeout(SOON, found).await.expect("a heartbeat in time")
+    }
+
     async fn next_unlimited(&mut self) -> Option<sync_request::Msg> {
         loop {
             if let Some(message) = self.step().await? {
@@ -339,65 +354,6 @@ impl EventPeer {
 
     pub async fn fail(self, status: Status) {
         self.replies.send(Err(status)).await.expect("it stands");
-    }
-}
-
-/// A log of events in memory.
-pub struct TestLog {
-    events: Mutex<BTreeMap<Position, Event>>,
-    pub delivered: watch::Sender<Option<Position>>,
-    changed: watch::Sender<u64>,
-}
-
-impl TestLog {
-    pub fn of(places: &[Position]) -> Arc<Self> {
-        let (events, delivered, changed) =
-            (Mutex::default(), watch::Sender::new(None), watch::Sender::new(0));
-        let log = Arc::new(Self { events, delivered, changed });
-        places.iter().for_each(|place| log.push(*place));
-        log
-    }
-
-    pub fn push(&self, place: Position) {
-        let event = Event { seq: place.1, kind: convert::event_kind(13), ..Event::default() };
-        self.events.lock().unwrap().insert(place, event);
-        self.changed.send_modify(|count| *count += 1);
-    }
-
-    /// Waits until the log was told so.
-    pub async fn until_delivered(&self, through: Position) {
-        let mut delivered = self.delivered.subscribe();
-        let told = delivered.wait_for(|told| *told == Some(through));
-        timeout(SOON, told).await.expect("it is told in time").unwrap();
-    }
-
-    pub fn kept(&self) -> Vec<Position> {
-        self.events.lock().unwrap().keys().copied().collect()
-    }
-}
-
-impl EventSource for TestLog {
-    fn oldest(&self) -> Option<Position> {
-        self.kept().first().copied()
-    }
-
-    fn newest(&self) -> Option<Position> {
-        self.kept().last().copied()
-    }
-
-    fn after(&self, after: Position, limit: usize) -> Vec<(u64, Event)> {
-        let events = self.events.lock().unwrap();
-        let behind = events.iter().filter(|(place, _)| **place > after);
-        behind.take(limit).map(|(place, event)| (place.0, event.clone())).collect()
-    }
-
-    fn delivered(&self, through: Position) {
-        self.events.lock().unwrap().retain(|place, _| *place > through);
-        self.delivered.send_replace(Some(through));
-    }
-
-    fn changed(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
     }
 }
 
@@ -466,6 +422,8 @@ pub struct TestNode {
     pub standing: Mutex<Vec<(String, FailoverState)>>,
     pub seen: Mutex<(bool, Vec<Seen>)>,
     pub failover_changed: watch::Sender<u64>,
+    /// What it was told last of new sessions.
+    pub drain: AtomicBool,
     /// Applying has begun.
     pub entered: Notify,
     gate: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
@@ -567,7 +525,15 @@ impl super::Node for TestNode {
     }
 
     fn draining(&self) -> bool {
-        false
+        self.drain_ordered()
+    }
+
+    fn order_drain(&self, drain: bool) {
+        self.drain.store(drain, Ordering::Release);
+    }
+
+    fn drain_ordered(&self) -> bool {
+        self.drain.load(Ordering::Acquire)
     }
 
     fn seal_with(&self, keys: &[crate::seal::Key]) {

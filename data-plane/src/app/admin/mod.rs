@@ -1,16 +1,23 @@
-//! What a node tells operators over HTTP.
+//! What a node tells operators over HTTP. What each route answers is written down in `docs/api.md`.
 
-use super::{Options, node::resident_bytes};
+mod settings;
+mod state;
+mod stats;
+
+use super::{
+    Options,
+    node::{Node, resident_bytes},
+};
 use crate::{
     context::Context,
-    control::{AppliedVersion, Link},
-    failover,
+    control::{self, AppliedVersion, Link, LinkStatus},
+    failover::{self, log::Log},
     metrics::Sample,
     stores::{Gate, Source},
 };
 use http::StatusCode;
 use o1_process::{Admin, admin::AdminReply, build_info::VERSION};
-use o1_proto::model::{self, Store};
+use o1_proto::model::{self, FailoverFigures, Store};
 use serde::Serialize;
 use std::{
     net::SocketAddr,
@@ -23,7 +30,9 @@ use std::{
 pub(super) struct Facts(Arc<Inner>);
 
 struct Inner {
-    node_id: String,
+    options: Options,
+    node: Arc<Node>,
+    log: Arc<Log>,
     listen: SocketAddr,
     admin: SocketAddr,
     context: Context,
@@ -32,26 +41,54 @@ struct Inner {
     started: SystemTime,
 }
 
+/// What the facts are read from.
+type Parts<'a> = (&'a Context, &'a Arc<Node>, &'a Arc<failover::Failover>, &'a Arc<Log>);
+
 impl Facts {
     pub(super) fn new(
         options: &Options,
         (listen, admin): (SocketAddr, SocketAddr),
-        context: &Context,
-        failover: &Arc<failover::Failover>,
+        (context, node, failover, log): Parts<'_>,
         link: &Link,
     ) -> Self {
-        let (node_id, context, link) = (options.node_id.clone(), context.clone(), link.clone());
-        let (failover, started) = (failover.clone(), SystemTime::now());
-        Self(Arc::new(Inner { node_id, listen, admin, context, failover, link, started }))
+        Self(Arc::new(Inner {
+            options: options.clone(),
+            node: node.clone(),
+            log: log.clone(),
+            listen,
+            admin,
+            context: context.clone(),
+            failover: failover.clone(),
+            link: link.clone(),
+            started: SystemTime::now(),
+        }))
     }
 }
 
-pub(super) fn routes(admin: Admin, facts: Facts) -> Admin {
-    let (health, status, metrics) = (facts.clone(), facts.clone(), facts);
+pub(super) fn routes(admin: Admin, facts: &Facts) -> Admin {
+    let with = |answer: fn(&Inner) -> AdminReply| {
+        let facts = facts.clone();
+        move || answer(&facts.0)
+    };
     admin
-        .route("/health", move || AdminReply::json(StatusCode::OK, &Health::of(&health.0)))
-        .route("/status", move || AdminReply::json(StatusCode::OK, &Status::of(&status.0)))
-        .route("/metrics", move || AdminReply::metrics(metrics.0.context.metrics.exposition()))
+        .route("/health", with(|facts| AdminReply::json(StatusCode::OK, &Health::of(facts))))
+        .route("/status", with(|facts| AdminReply::json(StatusCode::OK, &Status::of(facts))))
+        .route("/stats", with(|facts| AdminReply::json(StatusCode::OK, &stats(facts))))
+        .route("/state", with(|facts| AdminReply::json(StatusCode::OK, &state::State::of(facts))))
+        .route(
+            "/settings",
+            with(|facts| {
+                let fleet = facts.node.fleet();
+                AdminReply::json(StatusCode::OK, &settings::Settings::of(&facts.options, fleet.as_deref()))
+            }),
+        )
+        .route("/metrics", with(|facts| AdminReply::metrics(facts.context.metrics.exposition())))
+}
+
+fn stats(facts: &Inner) -> stats::Stats {
+    let link = facts.link.status();
+    let connections = facts.context.metrics.connections.load(Ordering::Relaxed);
+    stats::Stats::of(&facts.node, (&facts.options.node_id, link.node_uid, link.epoch), connections)
 }
 
 /// Whether the components work.
@@ -194,7 +231,8 @@ struct Failover {
     dead_letters: u64,
     /// Why an order is not followed, or what is waited for.
     message: Option<String>,
-    stats: Stats,
+    /// The node's own account.
+    stats: FailoverFigures,
     #[serde(skip)]
     away: bool,
 }
@@ -207,60 +245,6 @@ struct StoreHealth {
     breaker: &'static str,
     since_unix_seconds: Option<u64>,
     error: Option<String>,
-}
-
-/// The node's own account; see the contract, `FailoverStats`. Times are seconds since 1970, durations seconds.
-#[derive(Serialize)]
-struct Stats {
-    failover_active: bool,
-    failover_count: u64,
-    total_failover_time: f64,
-    last_failover_time: Option<u64>,
-    last_restoration_time: Option<u64>,
-    backup_syncs_completed: u64,
-    backup_sync_failures: u64,
-    last_backup_sync: Option<u64>,
-    total_backup_sync_time: f64,
-    sync_back_operations: u64,
-    entries_synced_back: u64,
-    sync_back_failures: u64,
-    total_sync_back_time: f64,
-    active_store: &'static str,
-    primary_circuit_breaker_state: &'static str,
-    backup_file_exists: bool,
-    backup_file_size_bytes: u64,
-    entries_in_failover: u64,
-    dead_letter_entries: u64,
-    provisional_failovers: u64,
-    current_failover_since: Option<u64>,
-}
-
-impl Stats {
-    fn of(stats: &model::FailoverStats) -> Self {
-        Self {
-            failover_active: stats.failover_active,
-            failover_count: stats.failover_count,
-            total_failover_time: stats.total_failover_time(SystemTime::now()).as_secs_f64(),
-            last_failover_time: stats.last_failover_time.map(unix),
-            last_restoration_time: stats.last_restoration_time.map(unix),
-            backup_syncs_completed: stats.backup_syncs_completed,
-            backup_sync_failures: stats.backup_sync_failures,
-            last_backup_sync: stats.last_backup_sync.map(unix),
-            total_backup_sync_time: stats.total_backup_sync_time.as_secs_f64(),
-            sync_back_operations: stats.sync_back_operations,
-            entries_synced_back: stats.entries_synced_back,
-            sync_back_failures: stats.sync_back_failures,
-            total_sync_back_time: stats.total_sync_back_time.as_secs_f64(),
-            active_store: stats.active_store.word(),
-            primary_circuit_breaker_state: stats.primary_circuit_breaker_state.word(),
-            backup_file_exists: stats.backup_file_size_bytes > 0,
-            backup_file_size_bytes: stats.backup_file_size_bytes,
-            entries_in_failover: stats.entries_in_failover,
-            dead_letter_entries: stats.dead_letter_entries,
-            provisional_failovers: stats.provisional_failovers,
-            current_failover_since: stats.current_failover_since.map(unix),
-        }
-    }
 }
 
 impl Failover {
@@ -278,7 +262,7 @@ impl Failover {
             journal_pending: state.journal_pending,
             dead_letters: state.dead_letters,
             message: Some(state.message.clone()).filter(|message| !message.is_empty()),
-            stats: Stats::of(&state.stats),
+            stats: FailoverFigures::of(&state.stats, state.stats.total_failover_time(SystemTime::now())),
             away: standing.is_away(),
         }
     }
@@ -300,8 +284,8 @@ impl Status {
         let link = facts.link.status();
         let metrics = &facts.context.metrics;
         Self {
-            node_id: facts.node_id.clone(),
-            node_uid: link.node_uid,
+            node_id: facts.options.node_id.clone(),
+            node_uid: link.node_uid.clone(),
             epoch: link.epoch,
             version: VERSION,
             uptime_seconds: facts.started.elapsed().unwrap_or_default().as_secs(),
@@ -311,25 +295,9 @@ impl Status {
             sessions: metrics.sessions.load(Ordering::Relaxed),
             connections: metrics.connections.load(Ordering::Relaxed),
             resident_bytes: resident_bytes(),
-            control_plane: ControlPlane {
-                address: link.control_plane,
-                version: link.control_plane_version,
-                connected: link.connected,
-                since_unix_seconds: unix(link.since),
-                last_error: link.last_error,
-            },
-            config: link.applied.map(|applied| Config {
-                generation: applied.version.generation,
-                revision: applied.version.revision,
-                root_digest: digest(&applied.version),
-                durable: applied.durable,
-                since_unix_seconds: unix(applied.since),
-            }),
-            refused: link.refused.map(|refused| Refused {
-                generation: refused.version.generation,
-                revision: refused.version.revision,
-                reasons: refused.reasons,
-            }),
+            config: link.applied.as_ref().map(Config::of),
+            refused: link.refused.clone().map(Refused::of),
+            control_plane: ControlPlane::of(link),
             upstreams: {
                 let mut failovers = failovers(facts);
                 let of = |(name, sample): (String, Sample)| {
@@ -339,6 +307,40 @@ impl Status {
                 };
                 upstreams(facts).into_iter().map(of).collect()
             },
+        }
+    }
+}
+
+impl ControlPlane {
+    fn of(link: LinkStatus) -> Self {
+        Self {
+            address: link.control_plane,
+            version: link.control_plane_version,
+            connected: link.connected,
+            since_unix_seconds: unix(link.since),
+            last_error: link.last_error,
+        }
+    }
+}
+
+impl Config {
+    fn of(applied: &control::Applied) -> Self {
+        Self {
+            generation: applied.version.generation,
+            revision: applied.version.revision,
+            root_digest: digest(&applied.version),
+            durable: applied.durable,
+            since_unix_seconds: unix(applied.since),
+        }
+    }
+}
+
+impl Refused {
+    fn of(refused: control::RefusedVersion) -> Self {
+        Self {
+            generation: refused.version.generation,
+            revision: refused.version.revision,
+            reasons: refused.reasons,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The registry, told what happens and when, second by second.
 
+mod drains;
+
 use super::*;
 use crate::{
     clock::Now,
@@ -76,7 +78,10 @@ impl Scene {
 
     fn beat(&mut self, stream: StreamId, applied: Option<u64>) -> Vec<String> {
         let applied = applied.map(version);
-        self.say(stream, Message::Heartbeat { seq: 1, applied, node_time: None, draining: false })
+        self.say(
+            stream,
+            Message::Heartbeat { seq: 1, applied, node_time: None, draining: false, drain_ordered: false },
+        )
     }
 
     /// Heartbeats every 5 s for a while.
@@ -138,6 +143,7 @@ fn words(outcome: &Outcome) -> Vec<String> {
             Out::Directives(set) => format!("directives {}", set.len()),
             Out::SealKeys(keys) => format!("keys {}", keys.len()),
             Out::Config { nonce, revision, .. } => format!("config {nonce} r{}", revision.version.revision),
+            Out::Drain(drain) => format!("drain {drain}"),
             Out::Query { id, .. } => format!("query {id}"),
             Out::Goodbye(goodbye) => format!("{:?}", goodbye.reason),
         };
@@ -474,7 +480,13 @@ fn a_node_whose_heartbeats_contradict_what_it_acknowledged_is_sent_everything_an
     assert_eq!(scene.beat(stream, Some(1)), ["1<-ack"], "a heartbeat may have been on its way");
     scene.keep_alive(stream, Some(1), 25);
     scene.pass(5.0);
-    let beat = Message::Heartbeat { seq: 1, applied: Some(version(1)), node_time: None, draining: false };
+    let beat = Message::Heartbeat {
+        seq: 1,
+        applied: Some(version(1)),
+        node_time: None,
+        draining: false,
+        drain_ordered: false,
+    };
     let outcome = scene.registry.message(stream, beat, scene.now());
     assert_eq!(
         (words(&outcome), base(&outcome)),
@@ -483,20 +495,15 @@ fn a_node_whose_heartbeats_contradict_what_it_acknowledged_is_sent_everything_an
     scene.ack(stream, 2, 2);
     assert_eq!(scene.beat(stream, Some(2)), ["1<-ack"]);
     let other = Version { digest: Digest::new(b"other".to_vec()), ..version(2) };
-    let beat = Message::Heartbeat { seq: 1, applied: Some(other), node_time: None, draining: false };
+    let beat = Message::Heartbeat {
+        seq: 1,
+        applied: Some(other),
+        node_time: None,
+        draining: false,
+        drain_ordered: false,
+    };
     scene.registry.message(stream, beat, scene.now());
     assert_eq!(scene.registry.generation_floor(), 2, "the digest differs: the next revision is above it");
-}
-
-#[test]
-fn a_drain_shows_and_ends() {
-    let mut scene = Scene::targeting(1);
-    let stream = scene.join(running(1, 1));
-    let beat = |draining| Message::Heartbeat { seq: 1, applied: Some(version(1)), node_time: None, draining };
-    scene.say(stream, beat(true));
-    assert_eq!(scene.sees(1).0, NodeState::Draining);
-    scene.say(stream, beat(false));
-    assert_eq!(scene.sees(1).0, NodeState::Connected);
 }
 
 #[test]
@@ -515,7 +522,13 @@ fn the_clock_of_a_node_is_compared_with_ours() {
         let span = Duration::from_millis(ahead.unsigned_abs());
         let theirs = if ahead < 0 { scene.now().wall - span } else { scene.now().wall + span };
         let applied = Some(version(1));
-        let beat = Message::Heartbeat { seq: 1, applied, node_time: Some(theirs), draining: false };
+        let beat = Message::Heartbeat {
+            seq: 1,
+            applied,
+            node_time: Some(theirs),
+            draining: false,
+            drain_ordered: false,
+        };
         scene.say(stream, beat);
         let node = scene.registry.node(NodeUid::from_bytes([1; 16])).unwrap();
         assert_eq!(node.clock_skew, Some(ahead * 1_000_000));
@@ -551,16 +564,6 @@ fn what_is_remembered_is_what_a_later_process_shows() {
 }
 
 #[test]
-fn a_node_that_left_is_not_remembered() {
-    let mut scene = Scene::targeting(1);
-    let stream = scene.join(running(1, 1));
-    let goodbye = Message::Goodbye { shutdown: true, message: String::new() };
-    let outcome = scene.registry.message(stream, goodbye, scene.now());
-    assert!(matches!(outcome.records.as_slice(), [(_, None)]), "{:?}", outcome.records);
-    assert!(scene.registry.stop().records.is_empty());
-}
-
-#[test]
 fn a_full_registry_forgets_who_is_gone_and_nobody_who_is_there() {
     let mut scene = Scene::new();
     let known = (1..=3).map(|uid| sample_record(&format!("n{uid}"), uid)).collect();
@@ -580,7 +583,13 @@ fn a_full_registry_forgets_who_is_gone_and_nobody_who_is_there() {
 fn only_what_shows_counts_as_a_change() {
     let mut scene = Scene::targeting(1);
     let stream = scene.join(running(1, 1));
-    let beat = || Message::Heartbeat { seq: 1, applied: Some(version(1)), node_time: None, draining: false };
+    let beat = || Message::Heartbeat {
+        seq: 1,
+        applied: Some(version(1)),
+        node_time: None,
+        draining: false,
+        drain_ordered: false,
+    };
     assert!(!scene.registry.message(stream, beat(), scene.now()).changed, "one more heartbeat");
     assert!(!scene.registry.tick(scene.now()).changed);
     scene.registry.closed(stream);

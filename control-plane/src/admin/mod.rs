@@ -1,18 +1,27 @@
-//! What operators and their tools ask over HTTP: the same facts as the API, as JSON and as metrics.
+//! What operators and their tools ask over HTTP: the same facts as the API, as JSON and as metrics. What each route
+//! answers is written down in `docs/api.md`.
+
+mod settings;
+mod state;
+mod stats;
 
 use crate::{
+    args::Args,
     clock::Now,
+    fleet::Hub,
     metrics,
     status::{Board, FleetStatus, NodeStatus},
 };
 use http::StatusCode;
 use o1_process::{Admin, AdminReply, Readiness};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// The routes of the admin server.
 #[must_use]
-pub fn routes(board: Board, readiness: Readiness) -> Admin {
-    let (health, status, scraped) = (board.clone(), board.clone(), board);
+pub fn routes(board: Board, hub: Arc<Hub>, args: Args, readiness: Readiness) -> Admin {
+    let (health, status, scraped) = (board.clone(), board.clone(), board.clone());
+    let (stats, state, settings) = (board.clone(), board.clone(), board);
     let ready = readiness.clone();
     Admin::new("o1-control-plane", readiness)
         .route("/health", move || {
@@ -24,6 +33,17 @@ pub fn routes(board: Board, readiness: Readiness) -> Admin {
             let now = Now::read();
             let (nodes, _) = status.nodes(now, None, usize::MAX);
             AdminReply::json(StatusCode::OK, &Status { fleet: status.fleet(now), nodes })
+        })
+        .route("/stats", move || {
+            let now = Now::read();
+            let (nodes, _) = stats.nodes(now, None, usize::MAX);
+            AdminReply::json(StatusCode::OK, &stats::Stats::of(&stats.fleet(now), &nodes))
+        })
+        .route("/state", move || {
+            AdminReply::json(StatusCode::OK, &state::State::of(&state, &hub, Now::read()))
+        })
+        .route("/settings", move || {
+            AdminReply::json(StatusCode::OK, &settings::Settings::of(&args, settings.running().as_deref()))
         })
         .route("/metrics", move || AdminReply::metrics(metrics::exposition(&scraped.fleet(Now::read()))))
 }
