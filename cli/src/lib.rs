@@ -92,6 +92,12 @@ async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
             Box::pin(commands::top::run(global, top, terminal, stop)).await
         }
         Command::Nodes(nodes) => commands::nodes::run(global, nodes, terminal).await,
+        Command::Upstreams(upstreams) => commands::upstreams::run(global, upstreams, terminal).await,
+        Command::Drain(drain) => commands::drain::run(global, drain, terminal).await,
+        Command::Doctor(doctor) => commands::doctor::run(global, doctor, terminal).await,
+        Command::Report(report) => commands::report::run(global, report, terminal).await,
+        Command::Completions(completions) => commands::pages::completions(completions, terminal),
+        Command::Man(man) => commands::pages::man(man, terminal),
         Command::Tools(tools) => commands::tools::run(global, tools, terminal).await,
         Command::Explain(explain) => commands::explain::run(global, explain, terminal).await,
         Command::Logs(logs) => {

@@ -249,8 +249,19 @@ pub struct Node {
     /// How long its last change of configuration took.
     #[serde(rename = "last_apply_ms", serialize_with = "milliseconds")]
     pub last_apply: Option<Duration>,
+    /// The order to drain that stands; `None`: none does.
+    pub drain: Option<DrainOrder>,
     /// Its own view of each upstream.
     pub upstreams: Vec<NodeUpstream>,
+}
+
+/// An order that a node takes no new sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrainOrder {
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// What the operator said.
+    pub reason: String,
 }
 
 /// Whether a node is there.

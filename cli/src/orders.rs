@@ -1,6 +1,9 @@
 //! What an operator orders, and what the control plane says to it, as plain values.
 
-use crate::failover::{Mode, Store};
+use crate::{
+    failover::{Mode, Store},
+    model::DrainOrder,
+};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -69,4 +72,13 @@ pub struct SetMaintenance {
     pub expires_in: Option<Duration>,
     /// Who says so.
     pub signed: Signed,
+}
+
+/// What came of an order to drain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// It was ordered so already.
+    pub no_op: bool,
+    /// The order that stands; `None`: none does.
+    pub order: Option<DrainOrder>,
 }

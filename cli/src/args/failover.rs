@@ -159,7 +159,7 @@ pub enum Switch {
     Off,
 }
 
-fn since(text: &str) -> Result<Since, String> {
+pub(super) fn since(text: &str) -> Result<Since, String> {
     let moment = || text.parse().map(Since::At);
     span::parse(text).map(Since::Ago).or_else(|_| moment()).map_err(|_| {
         "a duration such as 15m or 24h is needed, or a moment such as 2026-11-21T17:00:00Z".to_owned()

@@ -2,9 +2,11 @@
 
 mod config;
 mod failover;
+mod ops;
 
 pub use config::{Apply, Check, Config, Diff, History, Import, Means, Rollback, Show};
 pub use failover::{Events, Maintenance, OrderStore, Pin, Side, Sign, Since, Switch, Unpin};
+pub use ops::{Completions, Doctor, Drain, Man, Report, Upstreams};
 
 use crate::{output::span, terminal::Colour};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -87,9 +89,11 @@ pub enum Command {
     Top(Top),
     /// The nodes: who runs what, who refused what and why
     Nodes(Nodes),
+    /// The upstreams: their endpoints, and how these do
+    Upstreams(Upstreams),
     /// The tools a node offers: names, owners, and what is hidden and why
     Tools(Tools),
-    /// Who serves a tool and under which name, or why nobody does; why an upstream is where it is
+    /// Who serves a tool, or why nobody does; why an upstream is where it is; what an error code or a rule means
     Explain(Explain),
     /// What happened: failovers, restorations, decisions
     Events(Events),
@@ -126,8 +130,14 @@ Examples:
 
 Orders by hand are carried out all the same.")]
     Maintenance(Maintenance),
+    /// Let a node take no new sessions, and finish what it has
+    Drain(Drain),
     /// What the processes of an upstream wrote to stderr
     Logs(Logs),
+    /// Look for what is wrong here: configuration, versions, clocks, disks, ports, programs
+    Doctor(Doctor),
+    /// What happened and how it does, as Markdown
+    Report(Report),
     /// What nodes keep of answers: how it does, and throwing it away
     Cache {
         /// What to do with it.
@@ -146,6 +156,10 @@ Orders by hand are carried out all the same.")]
         #[command(subcommand)]
         command: Config,
     },
+    /// What a shell needs to complete commands
+    Completions(Completions),
+    /// Manual pages
+    Man(Man),
     /// One MCP server of the sample that `up` starts
     #[command(hide = true)]
     SampleServer(SampleServer),
@@ -288,12 +302,16 @@ Examples:
   o1ctl explain write_file --server coding      by the upstream's own name
   o1ctl explain write_file --principal ci       for the token named ci
   o1ctl explain weather                         an upstream: which store serves, why, and what happens next
+  o1ctl explain -33004                          an error code; needs no control plane
+  o1ctl explain prefix-clash                    a rule of the configuration; neither does this
 
-A tool that is called like an upstream is asked for as UPSTREAM__NAME, or with --server, --node or --principal.
+A tool that is called like an upstream, a code or a rule is asked for as UPSTREAM__NAME, or with --server, --node or
+--principal.
 The exit code is 0 when clients can call it, 1 when they cannot; of an upstream as that of o1ctl status UPSTREAM.")]
 pub struct Explain {
-    /// An upstream, or a tool: the name that clients use, its upstream's name for it, or UPSTREAM__NAME
-    #[arg(value_name = "WORD")]
+    /// An upstream, a tool (the name that clients use, its upstream's name for it, or UPSTREAM__NAME), the number or
+    /// the word of an error, or the rule that a problem of a configuration names
+    #[arg(value_name = "WORD", allow_negative_numbers = true)]
     pub tool: String,
     /// Where.
     #[command(flatten)]

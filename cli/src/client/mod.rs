@@ -86,6 +86,25 @@ impl Client {
         Err(Failure::Broken { code: "data loss", message: "the list of nodes does not end".to_owned() })
     }
 
+    /// Every upstream, sorted by name.
+    ///
+    /// # Errors
+    /// Why there is no answer, or no complete one.
+    pub async fn upstreams(&mut self) -> Result<Vec<model::Upstream>, Failure> {
+        let mut upstreams = Vec::new();
+        let mut page_token = String::new();
+        for _ in 0..PAGES {
+            let request = wire::ListUpstreamsRequest { page_size: PAGE_SIZE, page_token, fields: None };
+            let answer = self.link.answer(self.status.list_upstreams(request)).await?;
+            upstreams.extend(answer.upstreams.into_iter().map(upstream));
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(upstreams);
+            }
+        }
+        Err(Failure::Broken { code: "data loss", message: "the list of upstreams does not end".to_owned() })
+    }
+
     /// The fleet now and after each change, at most once in `interval`.
     ///
     /// # Errors
@@ -241,8 +260,13 @@ fn node(wire: wire::NodeStatus) -> model::Node {
         sessions: wire.sessions,
         resident_bytes: wire.resident_bytes,
         last_apply: duration(wire.last_apply_time.as_ref()),
+        drain: wire.drain.map(drain_order),
         upstreams: wire.upstreams.into_iter().map(node_upstream).collect(),
     }
+}
+
+fn drain_order(wire: wire::DrainStanding) -> model::DrainOrder {
+    model::DrainOrder { since: moment(wire.since.as_ref()), reason: wire.reason }
 }
 
 fn node_state(wire: wire::NodeState) -> model::NodeState {

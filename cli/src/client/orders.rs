@@ -4,7 +4,7 @@ use super::{Client, failover::failover};
 use crate::{
     connect::Failure,
     failover::{DecisionState, Failover, Mode},
-    orders::{OrderStore, Ordered, SetMaintenance, SetMode},
+    orders::{Drained, OrderStore, Ordered, SetMaintenance, SetMode},
 };
 use o1_proto::{
     convert::{self, from_duration},
@@ -56,6 +56,17 @@ impl Client {
         };
         let answer = self.link.answer(self.admin.set_upstream_mode(request)).await?;
         Ok(answer.failover.map(failover))
+    }
+
+    /// Lets a node take no new sessions, or take them again.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub async fn drain(&mut self, node: &str, drain: bool, reason: &str) -> Result<Drained, Failure> {
+        let request =
+            wire::SetNodeDrainRequest { node_id: node.to_owned(), drain, reason: reason.to_owned() };
+        let answer = self.link.answer(self.admin.set_node_drain(request)).await?;
+        Ok(Drained { no_op: answer.no_op, order: answer.drain.map(super::drain_order) })
     }
 
     /// Begins or ends maintenance. Whether the control plane decides now.

@@ -100,7 +100,10 @@ fn picture(revision: u64) -> wire::FleetStatus {
             ..Default::default()
         }),
         nodes: Some(wire::NodeCounts { connected: 2, synced: 2, ..Default::default() }),
-        upstreams: [upstream].into_iter().chain(revision.checked_sub(100).map(files)).collect(),
+        upstreams: [upstream]
+            .into_iter()
+            .chain(revision.checked_sub(100).filter(|moved| *moved <= 3).map(files))
+            .collect(),
     }
 }
 
@@ -244,6 +247,21 @@ impl wire::admin_service_server::AdminService for Service {
         };
         Ok(Response::new(wire::SetMaintenanceResponse { decisions: state.into() }))
     }
+
+    /// Of the nodes that there are; whoever ordered it before is told so.
+    async fn set_node_drain(
+        &self,
+        request: Request<wire::SetNodeDrainRequest>,
+    ) -> Answer<wire::SetNodeDrainResponse> {
+        let wire::SetNodeDrainRequest { node_id, drain, reason } = request.into_inner();
+        self.hear(format!("drain {drain} of {node_id}, {reason}"));
+        if node_id == "n9" {
+            return Err(Status::not_found("no node has the id n9; there are: n0, n1, n2"));
+        }
+        let order = wire::DrainStanding { since: None, reason: reason.clone() };
+        let drain = Some(order).filter(|_| drain);
+        Ok(Response::new(wire::SetNodeDrainResponse { no_op: reason == "again", drain }))
+    }
 }
 
 #[tonic::async_trait]
@@ -265,12 +283,16 @@ impl wire::status_service_server::StatusService for Service {
         Ok(Response::new(Box::pin(pictures)))
     }
 
-    /// One node on each of three pages; without end while the revision is 13.
+    /// One node on each of three pages; without end while the revision is 13. From 200 on the second one drains, and has
+    /// as many sessions as the revision is above 200.
     async fn list_nodes(&self, request: Request<wire::ListNodesRequest>) -> Answer<wire::ListNodesResponse> {
         let page: u32 = request.into_inner().page_token.parse().unwrap_or(0);
+        let revision = *self.revision.borrow();
+        let drains = page == 1 && revision >= 200;
         let node = wire::NodeStatus {
             node: Some(wire::NodeIdentity { node_id: format!("n{page}"), ..Default::default() }),
-            state: wire::NodeState::Connected.into(),
+            state: if drains { wire::NodeState::Draining } else { wire::NodeState::Connected }.into(),
+            sessions: drains.then(|| revision.saturating_sub(200)),
             sync: 77, // of a later version
             clock_skew: Some(prost_types::Duration { seconds: -2, nanos: -500_000_000 }),
             rejections: vec![wire::Rejection {
@@ -326,10 +348,21 @@ impl wire::status_service_server::StatusService for Service {
         }))
     }
 
+    /// `weather` on the first page, everything else on the second.
     async fn list_upstreams(
         &self,
-        _: Request<wire::ListUpstreamsRequest>,
+        request: Request<wire::ListUpstreamsRequest>,
     ) -> Answer<wire::ListUpstreamsResponse> {
-        Err(Status::unimplemented("o1ctl does not ask"))
+        let upstreams = picture(*self.revision.borrow()).upstreams;
+        let (page, rest): (Vec<_>, Vec<_>) = upstreams
+            .into_iter()
+            .partition(|one| request.get_ref().page_token.is_empty() == (one.name == "weather"));
+        let next_page_token =
+            if page.iter().any(|one| one.name == "weather") && !rest.is_empty() { "1" } else { "" };
+        Ok(Response::new(wire::ListUpstreamsResponse {
+            upstreams: page,
+            next_page_token: next_page_token.to_owned(),
+            total_size: 2,
+        }))
     }
 }

@@ -46,15 +46,18 @@ pub async fn run(
     }
 }
 
+/// From when on.
+pub(super) fn moment(since: Since, now: Timestamp) -> Result<Timestamp, Error> {
+    match since {
+        Since::At(moment) => Ok(moment),
+        Since::Ago(span) => {
+            now.checked_sub(span).map_err(|_| Error::usage("--since is too long ago", "24h is a day"))
+        }
+    }
+}
+
 fn filter(args: &Events, now: Timestamp) -> Result<Filter, Error> {
-    let ago = |span: Duration| {
-        now.checked_sub(span).map_err(|_| Error::usage("--since is too long ago", "24h is a day"))
-    };
-    let since = match args.since {
-        Some(Since::At(moment)) => Some(moment),
-        Some(Since::Ago(span)) => Some(ago(span)?),
-        None => None,
-    };
+    let since = args.since.map(|since| moment(since, now)).transpose()?;
     Ok(Filter {
         upstream: args.upstream.clone().unwrap_or_default(),
         node_id: args.node.clone().unwrap_or_default(),

@@ -22,7 +22,8 @@ pub async fn run(global: &Global, args: &Nodes, terminal: &mut Terminal) -> Resu
         let target = status.control_plane.target.as_ref();
         json::pretty(&json::NodesReport { verdict, as_of: status.as_of, target, nodes: &nodes })
     } else {
-        nodes::page(&nodes, &status).paint(terminal.out.colour())
+        nodes::page(&nodes, &status, terminal.out.size().map(|size| size.columns))
+            .paint(terminal.out.colour())
     };
     terminal.out.write(&text)?;
     Ok(verdict.into())

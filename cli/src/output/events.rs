@@ -117,6 +117,6 @@ fn entries(count: u64) -> String {
 }
 
 /// Short spans with a fraction.
-fn short(span: std::time::Duration) -> String {
+pub(super) fn short(span: std::time::Duration) -> String {
     if span.as_secs() < 10 { span::latency(span) } else { span::words(span) }
 }

@@ -3,7 +3,10 @@
 
 pub mod cache;
 pub mod calls;
+pub mod codes;
 pub mod config;
+pub mod doctor;
+pub mod drain;
 pub mod events;
 pub mod explain;
 pub mod failover;
@@ -13,10 +16,12 @@ pub mod nodes;
 pub mod orders;
 pub mod page;
 pub mod problems;
+pub mod report;
 pub mod span;
 pub mod status;
 pub mod table;
 pub mod tools;
+pub mod upstreams;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -8,20 +8,23 @@ use super::{
 use crate::model::{Node, NodeState, Rejection, Status, SyncState};
 use jiff::SignedDuration;
 
-/// The whole page. `status` dates the nodes and says what they should run.
+/// What is needed least comes first.
+const DISPENSABLE: [&str; 6] = ["MEMORY", "SESSIONS", "VERSION", "UPTIME", "LAST HEARD", "LISTEN"];
+
+/// The whole page; in a window of so many columns, if it is one. `status` dates the nodes and says what they should run.
 #[must_use]
-pub fn page(nodes: &[Node], status: &Status) -> Page {
+pub fn page(nodes: &[Node], status: &Status, columns: Option<usize>) -> Page {
     if nodes.is_empty() {
         let mut page = Page::default();
         page.push("no node has ever connected: start one with o1-data-plane --control URL");
         return page;
     }
-    table(nodes, status)
+    table(nodes, status, columns)
 }
 
 /// The table, with reasons below the nodes that have trouble.
 #[must_use]
-pub fn table(nodes: &[Node], status: &Status) -> Page {
+pub fn table(nodes: &[Node], status: &Status, columns: Option<usize>) -> Page {
     let mut table = Table::new(&[
         "NODE",
         "STATE",
@@ -37,7 +40,16 @@ pub fn table(nodes: &[Node], status: &Status) -> Page {
     for node in nodes {
         table.row(cells(node, status), below(node));
     }
-    table.page()
+    let Some(columns) = columns else { return table.page() };
+    table.fit(columns, &DISPENSABLE);
+    let mut page = Page::default();
+    table
+        .page()
+        .into_lines()
+        .into_iter()
+        .flat_map(|line| line.broken(columns))
+        .for_each(|line| page.push(line));
+    page
 }
 
 fn cells(node: &Node, status: &Status) -> Vec<Span> {
@@ -109,6 +121,13 @@ fn uptime(node: &Node, status: &Status) -> String {
 
 fn below(node: &Node) -> Page {
     let mut page = Page::default();
+    if let Some(order) = &node.drain {
+        let undo = format!("o1ctl drain {} --undo --reason TEXT", node.node_id);
+        page.push(Line::of(
+            format!("  ordered to drain: {} (to end it: {undo})", order.reason),
+            Style::Warning,
+        ));
+    }
     match node.state {
         NodeState::Unreachable => page.push(format!(
             "  it may still serve with the configuration it has; look at its log, and at http://{}/health",

@@ -383,7 +383,7 @@ fn node_section(status: &Status, view: &View<'_>) -> Page {
     match view.nodes {
         Some(nodes) => {
             page.gap();
-            page.append(nodes::table(nodes, status));
+            page.append(nodes::table(nodes, status, view.columns));
         }
         None if status.nodes.rejected + status.nodes.stale + status.nodes.unreachable > 0 => {
             page.push("  which ones, and why: o1ctl nodes");

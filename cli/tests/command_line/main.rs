@@ -4,6 +4,7 @@
 
 mod arguments;
 mod check;
+mod documented;
 mod failures;
 mod up;
 

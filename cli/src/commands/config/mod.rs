@@ -7,6 +7,7 @@ use super::{
     check::{check, read},
     events::older,
     orders::request_id,
+    teller,
     tools::connect,
 };
 use crate::{
@@ -252,7 +253,7 @@ impl<'a> Desk<'a> {
                     "it is not known whether the change arrived; with --request-id {request_id} it can be repeated and is \
                      made once"
                 );
-                let _unwritable = self.notice(&text);
+                let _unwritable = teller::notice(self.terminal, &text);
                 Error::control(&self.target, failure)
             }
             failure => older(&self.target, failure),
@@ -263,13 +264,5 @@ impl<'a> Desk<'a> {
         let out = &mut self.terminal.out;
         let text = if json { json::pretty(report) } else { page.paint(out.colour()) };
         Ok(out.write(&text)?)
-    }
-
-    /// About the change, not part of the answer.
-    fn notice(&mut self, text: &str) -> Result<(), Error> {
-        let mut page = Page::default();
-        page.push(Line::of(text, Style::Warning));
-        let painted = page.paint(self.terminal.err.colour());
-        Ok(self.terminal.err.write(&painted)?)
     }
 }

@@ -1,6 +1,6 @@
 //! `o1ctl failover`, `restore`, `pin`, `unpin` and `maintenance`: orders, each with a reason and an id of its own.
 
-use super::{events::older, status::known, tools::connect};
+use super::{events::older, status::known, teller, tools::connect};
 use crate::{
     args::{Global, Maintenance, OrderStore, Pin, Sign, Switch, Unpin},
     client::Client,
@@ -10,7 +10,7 @@ use crate::{
     output::{
         json,
         orders::{Done, Kind, maintenance_page, mode_page, page},
-        page::{Line, Page, Style},
+        page::Page,
     },
     report::{Error, Exit},
     terminal::Terminal,
@@ -44,7 +44,13 @@ pub async fn store(
         ordered.map_err(|failure| desk.refused(failure, &signed, Some(&args.upstream), !args.force))?;
     let waited = match args.wait {
         Some(limit) => {
-            let wait = wait::Wait { upstream: &args.upstream, target, term: ordered.term, limit };
+            let wait = wait::Wait {
+                upstream: &args.upstream,
+                target,
+                term: ordered.term,
+                journal: ordered.journal_pending,
+                limit,
+            };
             Some(wait.run(&mut desk, global).await?)
         }
         None => None,
@@ -207,7 +213,7 @@ impl<'a> Desk<'a> {
                     "it is not known whether the order arrived; with --request-id {id} it can be repeated and is \
                      carried out once"
                 );
-                let _unwritable = self.notice(&text);
+                let _unwritable = teller::notice(self.terminal, &text);
                 Error::control(&self.target, failure)
             }
             failure => older(&self.target, failure),
@@ -219,14 +225,6 @@ impl<'a> Desk<'a> {
         let text = if json { json::pretty(report) } else { page.paint(out.colour()) };
         out.write(&text)?;
         Ok(Exit::Healthy)
-    }
-
-    /// About the order, not part of the answer.
-    fn notice(&mut self, text: &str) -> Result<(), Error> {
-        let mut page = Page::default();
-        page.push(Line::of(text, Style::Warning));
-        let painted = page.paint(self.terminal.err.colour());
-        Ok(self.terminal.err.write(&painted)?)
     }
 }
 

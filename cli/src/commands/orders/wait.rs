@@ -1,6 +1,10 @@
-//! `--wait`: pictures of the fleet until every connected node is where it was ordered.
+//! `--wait`: pictures of the fleet until every connected node is where it was ordered. A bar on a terminal, lines
+//! otherwise.
 
-use super::{super::end::End, Desk};
+use super::{
+    super::{end::End, teller::Teller},
+    Desk,
+};
 use crate::{
     args::Global,
     client::Client,
@@ -22,6 +26,8 @@ pub(super) struct Wait<'a> {
     pub(super) target: Store,
     /// Of the order.
     pub(super) term: u64,
+    /// Entries that are replayed first.
+    pub(super) journal: u64,
     pub(super) limit: Duration,
 }
 
@@ -31,9 +37,9 @@ impl Wait<'_> {
         let began = Instant::now();
         let deadline = began + self.limit;
         let mut last = Waited::default();
-        let mut told = String::new();
+        let mut teller = Teller::new(desk.terminal);
         loop {
-            let look = self.look(desk, &mut last, &mut told);
+            let look = self.look(desk, &mut last, &mut teller);
             let failure = match timeout_at(deadline, look).await {
                 Err(_) => break,
                 Ok(Err(End::Over(error))) => return Err(error),
@@ -44,10 +50,7 @@ impl Wait<'_> {
                 Ok(Err(End::Failed(failure))) => failure,
             };
             let text = format!("no picture from {}: {}; trying again", desk.target, report::short(&failure));
-            if told != text {
-                desk.notice(&text)?;
-                told = text;
-            }
+            teller.say(desk.terminal, &text)?;
             sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
             if Instant::now() >= deadline {
                 break;
@@ -61,7 +64,7 @@ impl Wait<'_> {
     }
 
     /// Follows one connection until it is decided.
-    async fn look(&self, desk: &mut Desk<'_>, last: &mut Waited, told: &mut String) -> Result<(), End> {
+    async fn look(&self, desk: &mut Desk<'_>, last: &mut Waited, teller: &mut Teller) -> Result<(), End> {
         let mut watch = desk.client.watch(INTERVAL).await?;
         loop {
             let status = match watch.next(self.limit).await? {
@@ -74,12 +77,20 @@ impl Wait<'_> {
             if last.is_over() {
                 return Ok(());
             }
-            let text = progress(last, self.target.word());
-            if *told != text {
-                desk.notice(&text)?;
-                *told = text;
-            }
+            let (done, all) = self.far(last);
+            teller.at(done, all);
+            teller.say(desk.terminal, &progress(last, self.target.word()))?;
         }
+    }
+
+    /// How far it is: in entries while some wait to be replayed, otherwise in nodes.
+    fn far(&self, seen: &Waited) -> (u64, u64) {
+        if self.journal > 0 && seen.journal_pending > 0 {
+            return (self.journal.saturating_sub(seen.journal_pending), self.journal);
+        }
+        let all = u64::try_from(seen.nodes).unwrap_or(u64::MAX);
+        let late = u64::try_from(seen.lagging.len()).unwrap_or(u64::MAX).saturating_add(seen.unheard);
+        (all.saturating_sub(late), all)
     }
 
     /// Which nodes are not there.

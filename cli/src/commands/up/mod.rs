@@ -13,6 +13,8 @@ mod welcome;
 
 pub use programs::tether;
 
+pub(super) use place::home;
+
 use super::check;
 use crate::{
     args::Up,

@@ -136,7 +136,7 @@ upstreams:
 }
 
 /// `$XDG_STATE_HOME/only1`, or `~/.local/state/only1`.
-fn home() -> Result<PathBuf, Error> {
+pub(in crate::commands) fn home() -> Result<PathBuf, Error> {
     let given = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     given("XDG_STATE_HOME")
         .or_else(|| given("HOME").map(|home| home.join(".local/state")))

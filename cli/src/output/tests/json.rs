@@ -280,6 +280,7 @@ fn the_shape_of_nodes_is_stable() {
               "sessions": 12,
               "resident_bytes": 34600000,
               "last_apply_ms": 0.85,
+              "drain": null,
               "upstreams": [
                 {
                   "upstream": "weather",
@@ -541,8 +542,9 @@ fn every_key_is_described_in_the_readme() {
         serde_json::to_value(orders::mode_page(&pin, Some(&failover), &TimeZone::UTC).report),
         serde_json::to_value(orders::maintenance_page(&maintenance, None).report),
     ];
+    let more = super::looking_after();
     let mut keys = BTreeSet::new();
-    for report in reports.into_iter().chain(super::config::reports()) {
+    for report in reports.into_iter().chain(super::config::reports()).chain(more) {
         collect(&report.unwrap(), &mut keys);
     }
     keys.remove("zone"); // a label

@@ -1,19 +1,24 @@
 //! A fleet to show.
 
 mod cache;
+mod codes;
 mod config;
+mod doctor;
 mod events;
 pub(crate) mod failover;
+mod gallery;
 mod inspect;
 mod json;
 mod nodes;
 mod status;
+mod upstreams;
 
 use crate::counts::{Batches, Endpoint, Evictions, NodeEndpoint, Skips, Tier};
 use crate::model::{
-    ConfigSource, ConfigVersion, ControlPlane, Node, NodeCounts, NodeState, NodeUpstream, Problem, Rates,
-    Rejection, Status, SyncState, Totals, Upstream, UpstreamState,
+    ConfigSource, ConfigVersion, ControlPlane, DrainOrder, Node, NodeCounts, NodeState, NodeUpstream,
+    Problem, Rates, Rejection, Status, SyncState, Totals, Upstream, UpstreamState,
 };
+use crate::output::{codes as explained, doctor as checkup, drain, upstreams as table};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -180,6 +185,7 @@ pub(crate) fn node(name: &str) -> Node {
         sessions: Some(12),
         resident_bytes: Some(34_600_000),
         last_apply: Some(Duration::from_micros(850)),
+        drain: None,
         upstreams: vec![NodeUpstream {
             upstream: "weather".into(),
             reachable: Some(true),
@@ -241,4 +247,26 @@ pub(crate) fn refused(status: &mut Status) {
         problem(3, 5, "unknown-key", "upstreams.a.primry", "unknown key `primry`", "did you mean `primary`?"),
         problem(0, 0, "file-missing", "", "the file is not there", ""),
     ];
+}
+
+/// One report of each kind of what looks after a fleet.
+pub(crate) fn looking_after() -> Vec<serde_json::Result<serde_json::Value>> {
+    let one = [upstream("weather", UpstreamState::Healthy)];
+    let order = DrainOrder { since: Some(moment(NOW)), reason: "it is old".into() };
+    let waited = drain::Waited::default();
+    let (order, waited) = (Some(&order), Some(&waited));
+    let done = drain::Done { node_id: "n1", drain: true, no_op: false, order, waited };
+    let checks = [checkup::Check::ok("config", "valid")];
+    let report = |word| explained::report(&explained::Found::of(word).unwrap());
+    vec![
+        serde_json::to_value(table::Report {
+            verdict: crate::verdict::Verdict::Healthy,
+            as_of: None,
+            upstreams: &one,
+        }),
+        serde_json::to_value(done),
+        serde_json::to_value(checkup::Report { state: checkup::State::Ok, checks: &checks }),
+        serde_json::to_value(report("-33004")),
+        serde_json::to_value(report("prefix-clash")),
+    ]
 }

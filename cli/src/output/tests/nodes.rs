@@ -24,7 +24,7 @@ fn every_state_of_a_node_is_told_apart_and_explained() {
         unknown,
         with("n7", NodeState::Left, SyncState::Synced),
     ];
-    insta::assert_snapshot!(nodes::page(&nodes, &fleet()).paint(false), @"
+    insta::assert_snapshot!(nodes::page(&nodes, &fleet(), None).paint(false), @"
         NODE  STATE                  SYNC      REVISION      VERSION  LISTEN          LAST HEARD  UPTIME  SESSIONS  MEMORY
         n1    ✅ connected           synced    7             0.1.0    127.0.0.1:8080  2s ago      2h      12        35 MB
         n2    ⚠️ draining            pending   7             0.1.0    127.0.0.1:8080  2s ago      2h      12        35 MB
@@ -46,14 +46,14 @@ fn uptime_is_measured_by_the_clock_of_the_node() {
     let mut one = node("n1");
     one.clock_skew_ms = Some(-3_600_000);
     one.started_at = Some(moment("2026-11-21T16:00:00Z")); // its clock says 16:05 now
-    let text = nodes::page(&[one], &fleet()).paint(false);
+    let text = nodes::page(&[one], &fleet(), None).paint(false);
     assert!(text.contains("  5m  "), "{text}");
 }
 
 #[test]
 fn an_empty_fleet_says_how_to_start_a_node() {
     assert_eq!(
-        nodes::page(&[], &fleet()).paint(false),
+        nodes::page(&[], &fleet(), None).paint(false),
         "no node has ever connected: start one with o1-data-plane --control URL\n"
     );
 }
