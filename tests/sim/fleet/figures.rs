@@ -28,7 +28,11 @@ impl Figures {
         let page = fs::read_to_string(&path).expect("there is a page");
         let (before, rest) = page.split_once(BEGIN).expect("the page has a place for figures");
         let (_, after) = rest.split_once(END).expect("and an end of it");
-        let head = format!("| measured, {build} | |\n| --- | --- |\n");
+        // What else ran meanwhile lengthens times; processor time and memory are the process's own.
+        let load = fs::read_to_string("/proc/loadavg").expect("a kernel says so");
+        let load = load.split(' ').next().unwrap_or_default();
+        let cores = std::thread::available_parallelism().expect("a machine has some");
+        let head = format!("| measured: {build}, load {load} on {cores} cores | |\n| --- | --- |\n");
         fs::write(path, format!("{before}{BEGIN}{head}{rows}{END}{after}")).expect("the page can be written");
     }
 }
