@@ -1,5 +1,5 @@
 //! What any long-running only1 process does, whatever its business: named [`tasks`], [`ready`] and draining,
-//! the [`signal`] to stop, [`backoff`], the [`state_dir`], [`telemetry`], the [`admin`] HTTP server and the
+//! the [`signal`] to stop, [`backoff`], the [`state_dir`], [`telemetry`], [`tls`] between processes, the [`admin`] HTTP server and the
 //! [`metrics`] it shows.
 //!
 //! This crate must never know what a process is for: no MCP, no gRPC, no configuration.
@@ -13,6 +13,7 @@ pub mod signal;
 pub mod state_dir;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 
 pub use admin::{Admin, AdminReply};
 pub use backoff::Backoff;
