@@ -4,8 +4,9 @@ use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["node", "resource", "status", "config", "inspect", "cache", "failover", "event", "admin"]
-        .map(|name| format!("o1/control/v1/{name}.proto"));
+    let files =
+        ["node", "resource", "status", "config", "inspect", "cache", "failover", "event", "audit", "admin"]
+            .map(|name| format!("o1/control/v1/{name}.proto"));
     for file in &files {
         println!("cargo::rerun-if-changed={file}");
     }

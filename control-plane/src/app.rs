@@ -2,9 +2,10 @@
 //! they can do without.
 
 use crate::{
+    access::{Access, audit::Audit, tokens::Tokens},
     admin,
     api::{self, Context},
-    args::Args,
+    args::{Args, Trust},
     clock::Now,
     config::{Heard, Published, Source},
     events::Log,
@@ -12,15 +13,24 @@ use crate::{
     status::Board,
     store::{Sqlite, Store, StoreError},
 };
-use o1_process::{OnExit, Readiness, StateDir, Tasks};
+use o1_process::{
+    OnExit, Readiness, StateDir, Tasks,
+    tls::{self, FileError, Server},
+};
 use std::{
     collections::BTreeMap, error::Error, fmt, io, net::SocketAddr, path::Path, sync::Arc, time::Duration,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long nodes, calls and the store may take to come to an end.
 const DRAIN: Duration = Duration::from_secs(4);
+/// Failed handshakes that wait to be noted.
+const REFUSED: usize = 64;
 
 /// A control plane that serves.
 pub struct App {
@@ -42,6 +52,7 @@ impl App {
         let (tasks, readiness) = (Tasks::new(), Readiness::new());
         let starting = readiness.register("start");
         let state = StateDir::open(&args.state_dir).map_err(AppError::State)?;
+        let (server, access) = trust(args.trust.clone(), &tasks).await?;
         let (grpc, listen) = bind("--listen", args.listen).await?;
         let (http, admin) = bind("--admin", args.admin).await?;
 
@@ -89,9 +100,16 @@ impl App {
                 () = over.cancelled() => {}
             }
         });
-        let context = Context { hub, board, store, events, desk: changes, tasks: tasks.clone() };
+        let (audit, refusals) = Audit::new(store.clone());
+        let (refused, handshakes) = mpsc::channel(REFUSED);
+        tasks.spawn("audit", OnExit::Shutdown, refusals.run(audit.clone(), handshakes, tasks.stopping()));
+        let encrypted = server.is_some();
+        let connections = tls::listen(grpc, server, &tasks, refused);
+        let asks = access.asks();
+        let context =
+            Context { hub, board, store, events, access, audit, desk: changes, tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {
-            if let Err(error) = api::serve(grpc, context).await {
+            if let Err(error) = api::serve(connections, context).await {
                 tracing::error!(%error, "the gRPC server failed");
             }
         });
@@ -101,10 +119,9 @@ impl App {
         drop(starting);
         let config = args.config.as_deref().map_or("the API".into(), Path::to_string_lossy);
         let state_dir = args.state_dir.display();
-        tracing::info!(%listen, %admin, %config, %state_dir, version = o1_process::VERSION, "control plane started");
-        if !listen.ip().is_loopback() {
-            tracing::warn!(%listen, "other machines reach this port, unencrypted and unauthenticated");
-        }
+        let version = o1_process::VERSION;
+        tracing::info!(%listen, %admin, %config, %state_dir, encrypted, version, "control plane started");
+        said(listen, encrypted, asks);
         Ok(Self { listen, admin, tasks, readiness, _state: state })
     }
 
@@ -156,6 +173,41 @@ fn set_target(published: &Published, hub: &Hub) {
     hub.set_target(published.running.clone(), published.way.clone(), Now::read());
 }
 
+/// What connections are accepted with, and by what callers are known. Both are read again when their files change.
+async fn trust(trust: Trust, tasks: &Tasks) -> Result<(Option<Arc<Server>>, Access), AppError> {
+    let certificates = trust.client_ca.is_some();
+    let read = spawn_blocking(move || {
+        let server = trust.server().map(Server::open).transpose().map_err(AppError::Certificates)?;
+        let tokens = trust.tokens.map(Tokens::open).transpose().map_err(AppError::Tokens)?;
+        Ok::<_, AppError>((server, tokens))
+    });
+    let (server, tokens) = read.await.map_err(|_| AppError::Fault("certificates".to_owned()))??;
+    if let Some(server) = &server {
+        tasks.spawn("certificates", OnExit::Shutdown, server.clone().follow(tasks.stopping()));
+    }
+    if let Some(tokens) = &tokens {
+        tasks.spawn("tokens", OnExit::Shutdown, tokens.clone().follow(tasks.stopping()));
+    }
+    Ok((server, Access { tokens, certificates }))
+}
+
+/// Who gets in, where that is not as it should be.
+fn said(listen: SocketAddr, encrypted: bool, asks: bool) {
+    match (listen.ip().is_loopback(), encrypted, asks) {
+        (_, true, _) => {}
+        (true, false, true) => tracing::info!(%listen, "not encrypted: only this machine reaches this port"),
+        (true, false, false) => {
+            tracing::info!(%listen, "nobody is asked who he is: everybody on this machine may everything");
+        }
+        (false, false, true) => {
+            tracing::warn!(%listen, "other machines reach this port unencrypted: tokens can be read on the way");
+        }
+        (false, false, false) => {
+            tracing::warn!(%listen, "other machines reach this port, unencrypted, and everybody may everything");
+        }
+    }
+}
+
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
     let failed = |source| AppError::Bind { flag, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -177,6 +229,10 @@ pub enum AppError {
         /// Why not.
         source: io::Error,
     },
+    /// A certificate, a key or an authority; the message says which and why.
+    Certificates(FileError),
+    /// The tokens; what is wrong with them.
+    Tokens(String),
     /// The store.
     Store(StoreError),
     /// A task ended that nothing works without.
@@ -190,6 +246,8 @@ impl fmt::Display for AppError {
             Self::Bind { flag, address, .. } => {
                 write!(f, "cannot listen on {address}: free it, or choose another address with {flag}")
             }
+            Self::Certificates(error) => write!(f, "TLS cannot be served: {error}"),
+            Self::Tokens(what) => write!(f, "the tokens cannot be used: {what}"),
             Self::Store(error) => error.fmt(f),
             Self::Fault(task) => write!(f, "`{task}` ended, and nothing works without it: see the log above"),
         }
@@ -202,7 +260,7 @@ impl Error for AppError {
             Self::State(error) => error.source(),
             Self::Bind { source, .. } => Some(source),
             Self::Store(error) => error.source(),
-            Self::Fault(_) => None,
+            Self::Certificates(_) | Self::Tokens(_) | Self::Fault(_) => None,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::fleet::ROTATION;
 use clap::{Parser, builder::FalseyValueParser, error::ErrorKind};
-use o1_process::LogFormat;
+use o1_process::{
+    LogFormat,
+    tls::{Clients, Pair, ServerFiles},
+};
 use serde::Serialize;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -26,8 +29,12 @@ pub struct Args {
     /// How log lines look: text or json.
     #[arg(long, value_name = "FORMAT", env = "O1_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Allow --listen on an address that other machines reach. Nothing is encrypted and nobody is asked who he is:
-    /// whoever reaches the port can read the configuration and pose as a node.
+    /// By what nodes and people are known.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub trust: Trust,
+    /// Allow --listen on an address that other machines reach without TLS. Nothing is encrypted, and without --tokens
+    /// nobody is asked who he is: whoever reaches the port can change everything and pose as a node.
     #[arg(long, env = "O1_INSECURE_LISTEN", value_parser = FalseyValueParser::new())]
     pub insecure_listen: bool,
     /// How often nodes seal session ids and other tokens with another key, in seconds.
@@ -39,6 +46,55 @@ pub struct Args {
     pub shadow: bool,
 }
 
+/// By what nodes and people are known.
+#[derive(Debug, Clone, Default, clap::Args, Serialize)]
+pub struct Trust {
+    /// The certificate of this control plane and its chain (PEM): gRPC is served over TLS. Read again when it changes;
+    /// o1ctl certs init makes one.
+    #[arg(long, value_name = "FILE", env = "O1_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM).
+    #[arg(long, value_name = "FILE", env = "O1_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The authority whose certificates let nodes and people in (PEM). A certificate says who it is for by a URI:
+    /// only1://node/NODE_ID, or only1://viewer/NAME, editor or operator. Without --tokens nobody comes in without one.
+    #[arg(long, value_name = "FILE", env = "O1_CLIENT_CA", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
+    /// Bearer tokens that let nodes and people in: lines of NAME ROLE blake3:HASH, or file:PATH for the hash. Read again
+    /// when it changes; o1ctl token new --role makes a line.
+    #[arg(long, value_name = "FILE", env = "O1_TOKENS")]
+    pub tokens: Option<PathBuf>,
+}
+
+impl Trust {
+    /// The files that TLS is made of; `None`: plaintext.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerFiles> {
+        let pair = Pair { cert: self.tls_cert.clone()?, key: self.tls_key.clone()? };
+        let required = self.tokens.is_none();
+        Some(ServerFiles { pair, clients: self.client_ca.clone().map(|ca| Clients { ca, required }) })
+    }
+
+    /// Why nobody could come in, or anybody.
+    fn problem(&self, listen: SocketAddr, insecure: bool) -> Option<String> {
+        if self.tls_cert.is_some() {
+            let closed = self.client_ca.is_none() && self.tokens.is_none();
+            return closed.then(|| {
+                "--tls-cert alone lets nobody in: say with --client-ca whose certificates count, or with --tokens which \
+                 tokens do\n"
+                    .to_owned()
+            });
+        }
+        (!listen.ip().is_loopback() && !insecure).then(|| {
+            format!(
+                "--listen {listen} can be reached from other machines, and this port is not encrypted: give it a \
+                 certificate with --tls-cert, --tls-key and --client-ca (o1ctl certs init makes them), listen on \
+                 127.0.0.1, or accept that with --insecure-listen\n"
+            )
+        })
+    }
+}
+
 impl Args {
     /// Reads a command line, the name of the program first.
     ///
@@ -46,12 +102,7 @@ impl Args {
     /// What is wrong with it; also the help text and the version, when those were asked for.
     pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let args = Self::try_parse_from(line)?;
-        if !args.listen.ip().is_loopback() && !args.insecure_listen {
-            let what = format!(
-                "--listen {} can be reached from other machines, and this port is neither encrypted nor \
-                 authenticated: listen on 127.0.0.1, or accept that with --insecure-listen\n",
-                args.listen
-            );
+        if let Some(what) = args.trust.problem(args.listen, args.insecure_listen) {
             return Err(clap::Error::raw(ErrorKind::ValueValidation, what));
         }
         Ok(args)
@@ -86,6 +137,21 @@ mod tests {
         }
         for loopback in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:7400"] {
             assert!(read(&format!("--listen {loopback}")).is_ok(), "{loopback}");
+        }
+    }
+
+    #[test]
+    fn with_a_certificate_any_address_is_fine_and_somebody_has_to_count() {
+        let tls = "--listen 0.0.0.0:0 --tls-cert c --tls-key k";
+        assert!(read(tls).unwrap_err().contains("lets nobody in"));
+        let by_certificate = read(&format!("{tls} --client-ca a")).unwrap().trust.server().unwrap();
+        assert!(by_certificate.clients.unwrap().required);
+        let by_both = read(&format!("{tls} --client-ca a --tokens t")).unwrap().trust.server().unwrap();
+        assert!(!by_both.clients.unwrap().required, "a token will do");
+        assert_eq!(read(&format!("{tls} --tokens t")).unwrap().trust.server().unwrap().clients, None);
+        assert_eq!(read("--tokens t").unwrap().trust.server(), None);
+        for half in ["--tls-cert c", "--tls-key k", "--client-ca a"] {
+            assert!(read(half).unwrap_err().contains("--tls-"), "{half}");
         }
     }
 

@@ -2,10 +2,12 @@
 
 use super::{
     answers::{Answers, Asker, encode, failure, some, stray},
+    audit, door,
     drain::Drains,
     errors, orders,
 };
 use crate::{
+    access::audit::{Audit, Deed},
     clock::Now,
     fleet::{AskError, Hub},
     stats::UpstreamLedger,
@@ -16,10 +18,11 @@ use o1_proto::{
     convert::tier,
     model::Tier,
     wire::{
-        OrderStoreRequest, OrderStoreResponse, PurgeCacheRequest, PurgeCacheResponse, PurgeQuery,
-        QueryFailure, QueryFailureReason, SetMaintenanceRequest, SetMaintenanceResponse, SetNodeDrainRequest,
-        SetNodeDrainResponse, SetUpstreamModeRequest, SetUpstreamModeResponse,
-        admin_service_server::AdminService, purge_cache_response::Said, query::Ask, query_answer::Part,
+        ListAuditRequest, ListAuditResponse, OrderStoreRequest, OrderStoreResponse, PurgeCacheRequest,
+        PurgeCacheResponse, PurgeQuery, QueryFailure, QueryFailureReason, SetMaintenanceRequest,
+        SetMaintenanceResponse, SetNodeDrainRequest, SetNodeDrainResponse, SetUpstreamModeRequest,
+        SetUpstreamModeResponse, admin_service_server::AdminService, purge_cache_response::Said, query::Ask,
+        query_answer::Part,
     },
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -30,16 +33,20 @@ use tonic::{Request, Response, Status};
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// See the module.
-pub struct Admin(Asker, Drains);
+pub struct Admin {
+    asker: Asker,
+    drains: Drains,
+    audit: Audit,
+}
 
 impl Admin {
-    pub(super) fn new(hub: Arc<Hub>, store: Arc<dyn Store>, stop: CancellationToken) -> Self {
-        Self(Asker::new(hub, stop), Drains::new(store))
+    pub(super) fn new(hub: Arc<Hub>, store: Arc<dyn Store>, audit: Audit, stop: CancellationToken) -> Self {
+        Self { asker: Asker::new(hub, stop), drains: Drains::new(store), audit }
     }
 
     /// Refuses the name of an upstream that neither the target nor a node knows.
     fn known(&self, upstream: &str) -> Result<(), Status> {
-        let known: BTreeSet<String> = self.0.hub.look(|registry, ledger| {
+        let known: BTreeSet<String> = self.asker.hub.look(|registry, ledger| {
             let target = registry.target().into_iter().flat_map(|target| &target.fleet.upstreams);
             let reported = ledger.upstreams().filter(|(_, one)| UpstreamLedger::latest(one).next().is_some());
             target.map(|one| one.name.clone()).chain(reported.map(|(name, _)| name.to_owned())).collect()
@@ -48,6 +55,39 @@ impl Admin {
             return Ok(());
         }
         Err(errors::unknown_upstream(upstream, &known))
+    }
+
+    /// The answers to come, how many nodes were asked, and how many are away.
+    fn purge(
+        &self,
+        node_id: &str,
+        upstream: &str,
+        tier: Option<Tier>,
+        number: i32,
+        actor: &str,
+    ) -> Result<(Answers<PurgeCacheResponse>, usize, usize), Status> {
+        let (hub, only, now) = (&self.asker.hub, some(node_id), Now::read());
+        let question =
+            encode(Ask::Purge(PurgeQuery { upstream: upstream.to_owned(), tier: number }), Some(WITHIN));
+        let away = hub.away(only, now);
+        let asked = match hub.ask_all(only, &question, now) {
+            Err(AskError::NotConnected) if !away.is_empty() => Vec::new(),
+            asked => asked.map_err(|error| errors::ask(&error, node_id))?,
+        };
+        tracing::info!(
+            actor,
+            upstream = some(upstream).unwrap_or("all"),
+            tier = tier.map_or("all", Tier::word),
+            node = only.unwrap_or("all"),
+            asked = asked.len(),
+            away = away.len(),
+            "somebody asked to purge the cache"
+        );
+        let counts = (asked.len(), away.len());
+        let away = stream::iter(away).map(|node_id| (node_id, Err(not_connected())));
+        let answers = asked.into_iter().map(|asked| self.asker.answers(asked, Some(WITHIN)).map(said));
+        let answers = stream::select_all(answers.map(Box::pin));
+        Ok((Box::pin(away.chain(answers).map(response)), counts.0, counts.1))
     }
 }
 
@@ -59,60 +99,78 @@ impl AdminService for Admin {
         &self,
         request: Request<PurgeCacheRequest>,
     ) -> Result<Response<Self::PurgeCacheStream>, Status> {
+        let caller = door::caller(&request);
         let PurgeCacheRequest { node_id, upstream, tier: number } = request.into_inner();
         let tier = tier(number)
             .map_err(|number| errors::invalid(format!("tier: {number} is none that this build knows")))?;
         if !upstream.is_empty() {
             self.known(&upstream)?;
         }
-        let (hub, only, now) = (&self.0.hub, some(&node_id), Now::read());
-        let question =
-            encode(Ask::Purge(PurgeQuery { upstream: upstream.clone(), tier: number }), Some(WITHIN));
-        let away = hub.away(only, now);
-        let asked = match hub.ask_all(only, &question, now) {
-            Err(AskError::NotConnected) if !away.is_empty() => Vec::new(),
-            asked => asked.map_err(|error| errors::ask(&error, &node_id))?,
+        let all = |name: &str| some(name).unwrap_or("all").to_owned();
+        let deed = Deed {
+            action: "AdminService/PurgeCache",
+            subject: format!(
+                "upstream {}, tier {}, node {}",
+                all(&upstream),
+                tier.map_or("all", Tier::word),
+                all(&node_id)
+            ),
+            ..Deed::default()
         };
-        tracing::info!(
-            upstream = some(&upstream).unwrap_or("all"),
-            tier = tier.map_or("all", Tier::word),
-            node = only.unwrap_or("all"),
-            asked = asked.len(),
-            away = away.len(),
-            "somebody asked to purge the cache"
-        );
-        let away = stream::iter(away).map(|node_id| (node_id, Err(not_connected())));
-        let answers = asked.into_iter().map(|asked| self.0.answers(asked, Some(WITHIN)).map(said));
-        let answers = stream::select_all(answers.map(Box::pin));
-        Ok(Response::new(Box::pin(away.chain(answers).map(response))))
+        let actor = caller.actor();
+        let change = async { self.purge(&node_id, &upstream, tier, number, &actor) };
+        let told = |(_, asked, away): &(_, usize, usize)| format!("{asked} nodes asked, {away} away");
+        let (answers, ..) = audit::noted(&self.audit, &caller, deed, change, told).await?;
+        Ok(Response::new(answers))
     }
-
     async fn order_store(
         &self,
         request: Request<OrderStoreRequest>,
     ) -> Result<Response<OrderStoreResponse>, Status> {
-        orders::store(&self.0.hub, request).await
+        orders::store(&self.asker.hub, &self.audit, request).await
     }
 
     async fn set_upstream_mode(
         &self,
         request: Request<SetUpstreamModeRequest>,
     ) -> Result<Response<SetUpstreamModeResponse>, Status> {
-        orders::mode(&self.0.hub, request).await
+        orders::mode(&self.asker.hub, &self.audit, request).await
     }
 
     async fn set_maintenance(
         &self,
         request: Request<SetMaintenanceRequest>,
     ) -> Result<Response<SetMaintenanceResponse>, Status> {
-        orders::maintenance(&self.0.hub, request).await
+        orders::maintenance(&self.asker.hub, &self.audit, request).await
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<ListAuditRequest>,
+    ) -> Result<Response<ListAuditResponse>, Status> {
+        Ok(Response::new(audit::list(&self.audit, request.into_inner()).await?))
     }
 
     async fn set_node_drain(
         &self,
         request: Request<SetNodeDrainRequest>,
     ) -> Result<Response<SetNodeDrainResponse>, Status> {
-        self.1.set(&self.0.hub, request).await
+        let caller = door::caller(&request);
+        let mut asked = request.into_inner();
+        asked.reason = orders::reason(asked.reason)?;
+        let deed = Deed {
+            action: "AdminService/SetNodeDrain",
+            subject: format!("{}: {}", asked.node_id, if asked.drain { "drain" } else { "end it" }),
+            why: asked.reason.clone(),
+            ..Deed::default()
+        };
+        let actor = caller.actor();
+        let change = self.drains.set(&self.asker.hub, asked, &actor);
+        let told = |done: &Response<SetNodeDrainResponse>| match done.get_ref().no_op {
+            true => "it was so already".to_owned(),
+            false => String::new(),
+        };
+        audit::noted(&self.audit, &caller, deed, change, told).await
     }
 }
 

@@ -1,7 +1,11 @@
 //! `ConfigService`: is this document valid, what should run from now on, what runs, what ran before.
 
-use super::{encode, errors, orders, paging, rollouts};
+use super::{audit, door, encode, errors, orders, paging, rollouts};
 use crate::{
+    access::{
+        Caller,
+        audit::{Audit, Deed},
+    },
     config::{Change, Changed, Desk, Wish, compile},
     fleet::Hub,
     store::Store,
@@ -29,16 +33,42 @@ pub struct Config {
     store: Arc<dyn Store>,
     desk: Desk,
     hub: Arc<Hub>,
+    audit: Audit,
     stop: CancellationToken,
 }
 
 impl Config {
-    pub(super) fn new(store: Arc<dyn Store>, desk: Desk, hub: Arc<Hub>, stop: CancellationToken) -> Self {
-        Self { store, desk, hub, stop }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        desk: Desk,
+        hub: Arc<Hub>,
+        audit: Audit,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { store, desk, hub, audit, stop }
+    }
+
+    /// Asks for a change, and notes who did and what came of it.
+    async fn change(&self, caller: &Caller, change: Change) -> Result<Changed, Status> {
+        if change.dry_run {
+            return self.carry_out(change).await;
+        }
+        let (action, subject) = match &change.wish {
+            Wish::Document(_, name) => ("ConfigService/ApplyConfig", name.clone()),
+            Wish::Revision(number) => ("ConfigService/RollbackConfig", format!("revision {number}")),
+        };
+        let (why, request_id) = (change.comment.clone(), change.request_id.clone());
+        let deed = Deed { action, subject, why, request_id };
+        let told = |changed: &Changed| match (changed.no_op, changed.already_done) {
+            (_, true) => format!("the same request as before: version {}", changed.version),
+            (true, _) => format!("nothing changed: version {}", changed.version),
+            _ => format!("version {}", changed.version),
+        };
+        audit::noted(&self.audit, caller, deed, self.carry_out(change), told).await
     }
 
     /// Asks for a change, and says in the log who did and what came of it.
-    async fn change(&self, change: Change) -> Result<Changed, Status> {
+    async fn carry_out(&self, change: Change) -> Result<Changed, Status> {
         let Change { dry_run, actor, comment, request_id, .. } = change.clone();
         let wish = match &change.wish {
             Wish::Document(_, name) => format!("apply {name}"),
@@ -99,7 +129,7 @@ impl ConfigService for Config {
         &self,
         request: Request<ApplyConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
-        let actor = orders::peer(&request);
+        let caller = door::caller(&request);
         let asked = request.into_inner();
         let document = asked.document.ok_or_else(|| errors::invalid("document: missing"))?;
         let name = if document.source.is_empty() { NAMELESS.to_owned() } else { document.source };
@@ -108,10 +138,10 @@ impl ConfigService for Config {
             if_version: if_version(asked.if_version.as_ref()),
             dry_run: asked.dry_run,
             request_id: orders::request_id(asked.request_id)?,
-            actor,
+            actor: caller.actor(),
             comment: orders::bounded("comment", asked.comment)?,
         };
-        let changed = self.change(change).await?;
+        let changed = self.change(&caller, change).await?;
         Ok(Response::new(ApplyConfigResponse {
             version: Some(encode::version(&changed.version)),
             no_op: changed.no_op,
@@ -125,7 +155,7 @@ impl ConfigService for Config {
         &self,
         request: Request<RollbackConfigRequest>,
     ) -> Result<Response<RollbackConfigResponse>, Status> {
-        let actor = orders::peer(&request);
+        let caller = door::caller(&request);
         let asked = request.into_inner();
         if asked.to_revision == 0 {
             return Err(errors::invalid("to_revision: name one; ListConfigRevisions shows those that are"));
@@ -135,10 +165,10 @@ impl ConfigService for Config {
             if_version: if_version(asked.if_version.as_ref()),
             dry_run: asked.dry_run,
             request_id: orders::request_id(asked.request_id)?,
-            actor,
+            actor: caller.actor(),
             comment: orders::reason(asked.reason)?,
         };
-        let changed = self.change(change).await?;
+        let changed = self.change(&caller, change).await?;
         Ok(Response::new(RollbackConfigResponse {
             version: Some(encode::version(&changed.version)),
             no_op: changed.no_op,

@@ -128,7 +128,7 @@ fn names<'a>(field: &str, names: impl Iterator<Item = &'a str>) -> Result<(), St
 }
 
 /// A report of counters, and whose it is.
-pub(super) fn report(request: wire::ReportStatsRequest) -> Result<(NodeUid, Report), Status> {
+pub(super) fn report(request: wire::ReportStatsRequest) -> Result<(String, NodeUid, Report), Status> {
     let node = identity(request.node)?;
     if request.upstreams.len() > MAX_UPSTREAMS {
         return Err(invalid(format!("upstreams: at most {MAX_UPSTREAMS} fit into a report")));
@@ -152,7 +152,7 @@ pub(super) fn report(request: wire::ReportStatsRequest) -> Result<(NodeUid, Repo
         sessions: request.sessions,
         resident_bytes: (request.resident_bytes > 0).then_some(request.resident_bytes),
     };
-    Ok((node.uid, report))
+    Ok((node.node_id, node.uid, report))
 }
 
 fn sample(stats: wire::UpstreamStats) -> Result<Sample, String> {

@@ -1,6 +1,6 @@
 //! The order that a node takes no new client sessions: on disk first, then to the node.
 
-use super::{encode, errors, orders};
+use super::{encode, errors};
 use crate::{
     clock::Now,
     fleet::{AskError, Drain, Hub},
@@ -9,7 +9,7 @@ use crate::{
 use o1_proto::wire::{SetNodeDrainRequest, SetNodeDrainResponse};
 use std::sync::Arc;
 use tokio::sync::Mutex;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 
 /// Where orders to drain are kept.
 pub(super) struct Drains {
@@ -26,11 +26,10 @@ impl Drains {
     pub(super) async fn set(
         &self,
         hub: &Hub,
-        request: Request<SetNodeDrainRequest>,
+        asked: SetNodeDrainRequest,
+        actor: &str,
     ) -> Result<Response<SetNodeDrainResponse>, Status> {
-        let peer = orders::peer(&request);
-        let SetNodeDrainRequest { node_id, drain, reason } = request.into_inner();
-        let reason = orders::reason(reason)?;
+        let SetNodeDrainRequest { node_id, drain, reason } = asked;
         // Each turn is as short as the store's own limit.
         let _turn = self.turn.lock().await;
         let stands = hub.look(|registry, _| registry.drain(&node_id).cloned());
@@ -48,7 +47,7 @@ impl Drains {
         kept.map_err(|error| errors::store(&error))?;
         let answer = SetNodeDrainResponse { no_op: false, drain: order.as_ref().map(encode::drain) };
         hub.set_drain(&node_id, order);
-        tracing::warn!(peer, node_id, drain, reason, "somebody ordered a node to drain, or to end that");
+        tracing::warn!(actor, node_id, drain, reason, "somebody ordered a node to drain, or to end that");
         Ok(Response::new(answer))
     }
 }

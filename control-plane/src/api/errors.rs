@@ -6,6 +6,7 @@
 //! `RetryInfo` says that and when the same call may work.
 
 use crate::{
+    access::{Caller, Role},
     config::ChangeError,
     fleet::{AskError, HelloError, Lost},
     health::OrderError,
@@ -92,6 +93,42 @@ pub fn invalid(what: impl Into<String>) -> Status {
     let (field, said) = what.split_once(": ").filter(|(field, _)| is_field(field)).unwrap_or(("", &what));
     let (field, said) = (field.to_owned(), said.to_owned());
     Failed::new(Code::InvalidArgument, "INVALID_REQUEST", what).field(field, &said).into()
+}
+
+/// Nobody can tell who calls; `why`.
+#[must_use]
+pub fn unknown_caller(why: String) -> Status {
+    Failed::of(Code::Unauthenticated, "UNKNOWN_CALLER", why)
+}
+
+/// The caller is known, and may not.
+#[must_use]
+pub fn denied(caller: &Caller, needed: Role, call: &str) -> Status {
+    let who = caller.known.as_ref().map_or_else(String::new, |known| {
+        format!(", and the {} of `{}` is that of the role {}", known.by, known.name, known.role.word())
+    });
+    let what = format!("{call} needs the role {}{who}", needed.word());
+    Failed::of(Code::PermissionDenied, "ROLE_NEEDED", what)
+}
+
+/// A node speaks for another one.
+#[must_use]
+pub fn not_this_node(caller: &Caller, claimed: &str) -> Status {
+    let own = caller.known.as_ref().map_or("", |known| &known.name);
+    let what = format!(
+        "this node calls itself `{claimed}`, and its certificate or token is that of the node `{own}`: start it with \
+         --node-id {own}, or give it its own certificate"
+    );
+    Failed::of(Code::PermissionDenied, "OTHER_NODE", what)
+}
+
+/// A node shows the identity that another one minted.
+#[must_use]
+pub fn not_its_uid(claimed: &str, owner: &str) -> Status {
+    let what = format!(
+        "the state directory of this node belongs to the node `{owner}`, not to `{claimed}`: give it one of its own"
+    );
+    Failed::of(Code::PermissionDenied, "OTHER_NODE", what)
 }
 
 /// The process stops; another call, elsewhere or later, may work.

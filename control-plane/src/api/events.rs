@@ -48,12 +48,13 @@ const BOOKMARK: Duration = Duration::from_secs(10);
 /// Answers to the events that a node sends.
 ///
 /// # Errors
-/// The node did not open its stream as it should, or the store cannot be asked.
+/// The node did not open its stream as it should, `check` refuses it, or the store cannot be asked.
 pub(super) async fn append(
     hub: &Hub,
     log: Log,
     stop: CancellationToken,
     mut inbound: Streaming<AppendEventsRequest>,
+    check: &(dyn Fn(&str, NodeUid) -> Result<(), Status> + Send + Sync),
 ) -> Result<impl Stream<Item = Result<AppendEventsResponse, Status>> + use<>, Status> {
     let first = tokio::select! {
         first = timeout(OPEN, inbound.message()) => first,
@@ -68,6 +69,7 @@ pub(super) async fn append(
     let uid = <[u8; 16]>::try_from(open.node_uid)
         .map(NodeUid::from_bytes)
         .map_err(|uid| errors::invalid(format!("open.node_uid: 16 bytes, not {}", uid.len())))?;
+    check(&open.node_id, uid)?;
     let known = hub.look(|registry, _| {
         registry.node(uid).map(|node| (node.identity.node_id.clone(), node.identity.epoch))
     });

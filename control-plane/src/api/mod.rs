@@ -1,16 +1,19 @@
 //! The gRPC door: one file for each service, [`decode`], [`encode`] and [`counts`] between messages and plain values,
 //! [`answers`] of nodes, [`orders`] about failovers, [`mod@events`] of nodes and for readers, [`errors`] between failures
 //! and status codes, [`paging`] for lists, [`mask`] for parts of answers, [`watching`], [`pictures`] and [`pace`] for those
-//! who watch the status, [`rollouts`] for those who watch one, [`updates`] for what nodes are to run.
+//! who watch the status, [`rollouts`] for those who watch one, [`updates`] for what nodes are to run. In front of all of
+//! them is the [`door`], behind the changes the [`mod@audit`].
 //!
 //! Generated messages stop here. This module must never decide anything, and must never let a message that may
 //! be half empty through.
 
 mod admin;
 mod answers;
+mod audit;
 mod config;
 mod counts;
 mod decode;
+mod door;
 mod drain;
 mod encode;
 pub mod errors;
@@ -27,22 +30,30 @@ mod status;
 mod updates;
 mod watching;
 
-use crate::{config::Desk, events::Log, fleet::Hub, status::Board, store::Store};
+use crate::{
+    access::{Access, audit::Audit},
+    config::Desk,
+    events::Log,
+    fleet::Hub,
+    status::Board,
+    store::Store,
+};
 use admin::Admin;
 use config::Config;
+use door::{Door, Wire};
+use futures_util::{Stream, StreamExt as _};
 use inspect::Inspect;
 use node::Nodes;
-use o1_process::Tasks;
+use o1_process::{Tasks, tls::Connection};
 use o1_proto::wire::{
     DESCRIPTORS, admin_service_server::AdminServiceServer, config_service_server::ConfigServiceServer,
     inspect_service_server::InspectServiceServer, node_service_server::NodeServiceServer,
     status_service_server::StatusServiceServer,
 };
 use status::Statuses;
-use std::{sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use std::{io, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use watching::{Watcher, Watching};
 
@@ -63,6 +74,10 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// What happened.
     pub events: Log,
+    /// By what callers are known.
+    pub access: Access,
+    /// Who changed what.
+    pub audit: Audit,
     /// Where changes of the configuration are asked for.
     pub desk: Desk,
     /// Runs the readers of streams.
@@ -73,7 +88,10 @@ pub struct Context {
 ///
 /// # Errors
 /// The transport failed as a whole.
-pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    connections: impl Stream<Item = io::Result<Connection>>,
+    context: Context,
+) -> Result<(), tonic::transport::Error> {
     let stop = context.tasks.stopping();
     let health = HealthReporter::new();
     health.set_serving::<NodeServiceServer<Nodes>>().await;
@@ -89,11 +107,14 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
     let inspect = InspectServiceServer::new(Inspect::new(context.hub.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let admin = AdminServiceServer::new(Admin::new(context.hub.clone(), context.store.clone(), stop.clone()))
+    let admin = Admin::new(context.hub.clone(), context.store.clone(), context.audit.clone(), stop.clone());
+    let admin = AdminServiceServer::new(admin)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let config = Config::new(context.store, context.desk, context.hub.clone(), stop.clone());
-    let nodes = NodeServiceServer::new(Nodes::new(context.hub, context.events.clone(), context.tasks))
+    let door = Door::new(context.access, context.audit.clone());
+    let (audit, hub) = (context.audit, context.hub);
+    let config = Config::new(context.store, context.desk, hub.clone(), audit.clone(), stop.clone());
+    let nodes = NodeServiceServer::new(Nodes::new(hub, context.events.clone(), audit, context.tasks))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let watcher = Watcher::new(context.board.clone(), stop.clone());
@@ -114,6 +135,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(100)
+        .layer(door)
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health.clone()),
         ))
@@ -124,7 +146,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> Result<(), tonic:
         .add_service(inspect)
         .add_service(admin)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            connections.map(|connection| connection.map(Wire)),
             stopped(stop, health),
         )
         .await

@@ -2,13 +2,14 @@
 //! and the reader never waits for that.
 
 use super::{
-    decode, encode, errors, events,
+    decode, door, encode, errors, events,
     updates::{Parts, Updates},
 };
 use crate::{
+    access::{Caller, audit::Audit},
     clock::Now,
     events::Log,
-    fleet::{self, HelloError, Hub, Out, Outbox, StreamId},
+    fleet::{self, HelloError, Hub, NodeUid, Out, Outbox, StreamId},
 };
 use futures_util::{FutureExt as _, Stream, stream};
 use o1_process::{OnExit, Tasks};
@@ -29,13 +30,39 @@ const HELLO: Duration = Duration::from_secs(5);
 pub struct Nodes {
     hub: Arc<Hub>,
     events: Log,
+    gate: Gate,
     tasks: Tasks,
     updates: Updates,
 }
 
 impl Nodes {
-    pub(super) fn new(hub: Arc<Hub>, events: Log, tasks: Tasks) -> Self {
-        Self { hub, events, tasks, updates: Updates::default() }
+    pub(super) fn new(hub: Arc<Hub>, events: Log, audit: Audit, tasks: Tasks) -> Self {
+        let gate = Gate { hub: hub.clone(), audit };
+        Self { hub, events, gate, tasks, updates: Updates::default() }
+    }
+}
+
+/// Holds a node to what its certificate or token says that it is.
+#[derive(Clone)]
+pub(super) struct Gate {
+    hub: Arc<Hub>,
+    audit: Audit,
+}
+
+impl Gate {
+    /// Refuses a node that speaks for another one: under its id, or under the uid that it minted.
+    pub fn check(&self, caller: &Caller, call: &str, node_id: &str, uid: NodeUid) -> Result<(), Status> {
+        if caller.known.is_none() {
+            return Ok(());
+        }
+        let owner = self.hub.look(|registry, _| registry.node(uid).map(|node| node.identity.node_id.clone()));
+        let status = match owner {
+            _ if !caller.is_node(node_id) => errors::not_this_node(caller, node_id),
+            Some(owner) if owner != node_id => errors::not_its_uid(node_id, &owner),
+            _ => return Ok(()),
+        };
+        self.audit.refused(caller, call, &format!("node {node_id}"), status.message());
+        Err(status)
     }
 }
 
@@ -59,7 +86,8 @@ impl NodeService for Nodes {
             refused: Some(refused),
             _gone: gone.clone().drop_guard(),
         };
-        let reader = Reader { hub: self.hub.clone(), peer: request.remote_addr(), outbox };
+        let (caller, gate) = (door::caller(&request), self.gate.clone());
+        let reader = Reader { hub: self.hub.clone(), peer: door::address(&request), caller, gate, outbox };
         let inbound = request.into_inner();
         // When the process stops, this ends too: the node is told goodbye, and after that the writer is gone.
         self.tasks.spawn("node-stream", OnExit::Quiet, async move {
@@ -78,7 +106,10 @@ impl NodeService for Nodes {
         request: Request<Streaming<AppendEventsRequest>>,
     ) -> Result<Response<Self::AppendEventsStream>, Status> {
         let (log, stop) = (self.events.clone(), self.tasks.stopping());
-        let answers = events::append(&self.hub, log, stop, request.into_inner()).await?;
+        let caller = door::caller(&request);
+        let inbound = request.into_inner();
+        let check = |node_id: &str, uid| self.gate.check(&caller, "NodeService/AppendEvents", node_id, uid);
+        let answers = events::append(&self.hub, log, stop, inbound, &check).await?;
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -86,7 +117,9 @@ impl NodeService for Nodes {
         &self,
         request: Request<ReportStatsRequest>,
     ) -> Result<Response<ReportStatsResponse>, Status> {
-        let (uid, report) = decode::report(request.into_inner())?;
+        let caller = door::caller(&request);
+        let (node_id, uid, report) = decode::report(request.into_inner())?;
+        self.gate.check(&caller, "NodeService/ReportStats", &node_id, uid)?;
         let accepted_seq = self.hub.report(uid, report, Now::read()).map_err(errors::report)?;
         Ok(Response::new(ReportStatsResponse { accepted_seq }))
     }
@@ -127,6 +160,8 @@ impl Writer {
 struct Reader {
     hub: Arc<Hub>,
     peer: Option<SocketAddr>,
+    caller: Caller,
+    gate: Gate,
     outbox: Outbox,
 }
 
@@ -153,6 +188,8 @@ impl Reader {
             return Err(errors::invalid("the first message of a stream must be hello"));
         };
         let hello = decode::hello(hello)?;
+        let (node_id, uid) = (&hello.identity.node_id, hello.identity.uid);
+        self.gate.check(&self.caller, "NodeService/Sync", node_id, uid)?;
         match self.hub.hello(hello, &self.outbox, Now::read()) {
             Ok(stream) => Ok(Some(Open { hub: self.hub.clone(), outbox: self.outbox.clone(), stream })),
             Err(HelloError::Goodbye(goodbye)) => {

@@ -1,7 +1,8 @@
 //! What operators order about failovers: checked, carried out, and answered once it is on disk.
 
-use super::{encode, errors};
+use super::{audit, door, encode, errors};
 use crate::{
+    access::audit::{Audit, Deed},
     clock::Now,
     fleet::Hub,
     health::{Maintenance, Mode, ModeOrder, Order},
@@ -25,9 +26,10 @@ const MAX_TEXT: usize = 1000;
 /// A store should serve.
 pub(super) async fn store(
     hub: &Hub,
+    audit: &Audit,
     request: Request<OrderStoreRequest>,
 ) -> Result<Response<OrderStoreResponse>, Status> {
-    let peer = peer(&request);
+    let caller = door::caller(&request);
     let asked = request.into_inner();
     let order = Order {
         target: convert::store(asked.target)
@@ -39,15 +41,34 @@ pub(super) async fn store(
         force: asked.force,
         dry_run: asked.dry_run,
     };
-    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.order(&order, moment)))?;
-    let Order { upstream, target, force, dry_run, reason, request_id, .. } = &order;
+    let change = order_store(hub, &order, caller.actor());
+    if order.dry_run {
+        return change.await;
+    }
+    let forced = if order.force { ", forced" } else { "" };
+    let deed = Deed {
+        action: "AdminService/OrderStore",
+        subject: format!("{}: {}{forced}", order.upstream, order.target.word()),
+        why: order.reason.clone(),
+        request_id: order.request_id.clone(),
+    };
+    audit::noted(audit, &caller, deed, change, |done| format!("term {}", done.get_ref().term)).await
+}
+
+async fn order_store(
+    hub: &Hub,
+    order: &Order,
+    actor: String,
+) -> Result<Response<OrderStoreResponse>, Status> {
+    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.order(order, moment)))?;
+    let Order { upstream, target, force, dry_run, reason, request_id, .. } = order;
     let target = target.word();
     match answer {
         Ok((ordered, decision)) => {
             let (term, decision_id, no_op) = (ordered.term, &ordered.decision_id, ordered.no_op);
             let anew = decision.is_some();
             tracing::warn!(
-                peer,
+                actor,
                 upstream,
                 target,
                 force,
@@ -73,7 +94,7 @@ pub(super) async fn store(
         Err(error) => {
             let status = errors::order(&error, upstream);
             let why = status.message();
-            tracing::warn!(peer, upstream, target, force, reason, why, "somebody ordered a store in vain");
+            tracing::warn!(actor, upstream, target, force, reason, why, "somebody ordered a store in vain");
             Err(status)
         }
     }
@@ -82,9 +103,10 @@ pub(super) async fn store(
 /// An upstream is pinned, or no longer.
 pub(super) async fn mode(
     hub: &Hub,
+    audit: &Audit,
     request: Request<SetUpstreamModeRequest>,
 ) -> Result<Response<SetUpstreamModeResponse>, Status> {
-    let peer = peer(&request);
+    let caller = door::caller(&request);
     let asked = request.into_inner();
     let mode = match UpstreamMode::try_from(asked.mode) {
         Ok(UpstreamMode::Auto) => Mode::Auto,
@@ -101,16 +123,31 @@ pub(super) async fn mode(
         reason: reason(asked.reason)?,
         request_id: request_id(asked.request_id)?,
     };
-    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.set_mode(&order, moment)))?;
-    let ModeOrder { upstream, expires_in, reason, request_id, .. } = &order;
+    let deed = Deed {
+        action: "AdminService/SetUpstreamMode",
+        subject: format!("{}: {}", order.upstream, mode.word()),
+        why: order.reason.clone(),
+        request_id: order.request_id.clone(),
+    };
+    let change = set_mode(hub, &order, caller.actor());
+    audit::noted(audit, &caller, deed, change, |_| until(order.expires_in)).await
+}
+
+async fn set_mode(
+    hub: &Hub,
+    order: &ModeOrder,
+    actor: String,
+) -> Result<Response<SetUpstreamModeResponse>, Status> {
+    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.set_mode(order, moment)))?;
+    let ModeOrder { upstream, mode, expires_in, reason, request_id } = order;
     let (mode, expires_in) = (mode.word(), expires_in.map(tracing::field::debug));
     if let Err(error) = answer {
         let status = errors::order(&error, upstream);
-        tracing::warn!(peer, upstream, mode, reason, why = status.message(), "somebody set a mode in vain");
+        tracing::warn!(actor, upstream, mode, reason, why = status.message(), "somebody set a mode in vain");
         return Err(status);
     }
     tracing::warn!(
-        peer,
+        actor,
         upstream,
         mode,
         expires_in,
@@ -128,12 +165,31 @@ pub(super) async fn mode(
 /// Nothing is decided by itself, or it is again.
 pub(super) async fn maintenance(
     hub: &Hub,
+    audit: &Audit,
     request: Request<SetMaintenanceRequest>,
 ) -> Result<Response<SetMaintenanceResponse>, Status> {
-    let peer = peer(&request);
+    let caller = door::caller(&request);
     let asked = request.into_inner();
     let (reason, request_id) = (reason(asked.reason)?, request_id(asked.request_id)?);
     let (enabled, expires_in) = (asked.enabled, expiry(asked.expires_in.as_ref())?);
+    let deed = Deed {
+        action: "AdminService/SetMaintenance",
+        subject: if enabled { "on" } else { "off" }.to_owned(),
+        why: reason.clone(),
+        request_id: request_id.clone(),
+    };
+    let change = set_maintenance(hub, enabled, expires_in, reason, request_id, caller.actor());
+    audit::noted(audit, &caller, deed, change, |_| until(expires_in)).await
+}
+
+async fn set_maintenance(
+    hub: &Hub,
+    enabled: bool,
+    expires_in: Option<Duration>,
+    reason: String,
+    request_id: String,
+    actor: String,
+) -> Result<Response<SetMaintenanceResponse>, Status> {
     let answer = given(hub, |now| {
         let until = expires_in.and_then(|expires| now.wall.checked_add(expires));
         let maintenance = Maintenance { on: enabled, until, reason: reason.clone() };
@@ -143,7 +199,7 @@ pub(super) async fn maintenance(
     })?;
     let state = answer.map_err(|error| errors::order(&error, ""))?;
     let expires_in = expires_in.map(tracing::field::debug);
-    tracing::warn!(peer, enabled, expires_in, reason, request_id, "somebody set maintenance");
+    tracing::warn!(actor, enabled, expires_in, reason, request_id, "somebody set maintenance");
     settled(hub, false).await?;
     Ok(Response::new(SetMaintenanceResponse { decisions: convert::from_decision_state(state) }))
 }
@@ -163,9 +219,8 @@ async fn settled(hub: &Hub, dry_run: bool) -> Result<(), Status> {
     timeout(SETTLE, hub.decision_log().settled()).await.map_err(|_| errors::unsettled())
 }
 
-/// Who asks, for the log.
-pub(super) fn peer<T>(request: &Request<T>) -> String {
-    request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string())
+fn until(expires_in: Option<Duration>) -> String {
+    expires_in.map_or_else(String::new, |expires| format!("for {expires:?}"))
 }
 
 pub(super) fn reason(text: String) -> Result<String, Status> {

@@ -6,12 +6,15 @@
 //!
 //! This module must never decide anything: it keeps what it is told and hands it back.
 
+mod audit;
 mod error;
 mod events;
 mod failover;
 mod revisions;
 pub mod sqlite;
 
+#[cfg(test)]
+mod audit_suite;
 #[cfg(test)]
 mod event_suite;
 #[cfg(test)]
@@ -21,6 +24,7 @@ pub use error::StoreError;
 pub use sqlite::Sqlite;
 
 use crate::{
+    access::audit::{Entry, Outcome, Query},
     config::Version,
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
     fleet::{Drain, Drains, NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
@@ -112,6 +116,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// The fold of every event of the upstream that was ever stored for the node.
     fn event_account(&self, node: NodeUid, upstream: String) -> Reply<'_, FailoverStats>;
+
+    /// Adds an entry to the audit and drops those of its kind that are not among the `keep` newest. Its number, which
+    /// is larger than any that was ever given.
+    fn begin_audit(&self, entry: Entry, keep: usize) -> Reply<'_, u64>;
+
+    /// What came of an entry; one that was dropped is no error.
+    fn end_audit(&self, id: u64, outcome: Outcome, detail: String) -> Reply<'_, ()>;
+
+    /// Entries of the audit, newest first.
+    fn audit(&self, query: Query) -> Reply<'_, Vec<Entry>>;
 }
 
 /// A configuration that was accepted and is about to get its number.

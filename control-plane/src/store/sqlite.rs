@@ -3,10 +3,11 @@
 //! Questions wait in a bounded queue for that thread, so that no disk ever blocks a task.
 
 use super::{
-    ConfigRequest, NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, events, failover,
-    revisions,
+    ConfigRequest, NewRevision, Reply, RevisionHeader, Store, StoreError, StoredRevision, audit, events,
+    failover, revisions,
 };
 use crate::{
+    access::audit::{Entry, Outcome, Query},
     events::{Append, Appended, Cursor, EventPage, EventQuery, Kept},
     fleet::{Drain, Drains, NodeRecord, NodeUid, RolloutReport, RolloutState, SealKey},
     health,
@@ -68,6 +69,7 @@ const MIGRATIONS: &[&str] = &[
         reason      TEXT    NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    audit::SCHEMA,
 ];
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -290,6 +292,18 @@ impl Store for Sqlite {
         self.ask("read the account of an upstream", move |connection| {
             events::account(connection, node.as_bytes(), &upstream)
         })
+    }
+
+    fn begin_audit(&self, entry: Entry, keep: usize) -> Reply<'_, u64> {
+        self.ask("note a change in the audit", move |connection| audit::begin(connection, &entry, keep))
+    }
+
+    fn end_audit(&self, id: u64, outcome: Outcome, detail: String) -> Reply<'_, ()> {
+        self.ask("note what came of a change", move |connection| audit::end(connection, id, outcome, &detail))
+    }
+
+    fn audit(&self, query: Query) -> Reply<'_, Vec<Entry>> {
+        self.ask("read the audit", move |connection| audit::list(connection, &query))
     }
 }
 

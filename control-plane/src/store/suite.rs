@@ -1,7 +1,7 @@
 //! What it means to be a [`Store`]: every implementation runs all of these, over a directory of its own that
 //! it opens again and again.
 
-pub(crate) use super::event_suite::*;
+pub(crate) use super::{audit_suite::*, event_suite::*};
 
 use super::{Account, ConfigRequest, NewRevision, Store};
 use crate::{
@@ -44,6 +44,9 @@ macro_rules! behaves_like_a_store {
             pruning_keeps_the_newest_the_young_and_the_last_of_each_node
             an_account_is_the_fold_of_every_event_also_of_those_that_are_gone
             an_account_is_the_same_however_the_events_were_cut
+            an_audit_entry_gets_a_number_and_its_outcome_and_survives
+            audit_entries_are_filtered_and_cut_where_asked
+            a_flood_of_refusals_displaces_no_change
         );
     };
     ($open:expr; $($name:ident)*) => {$(

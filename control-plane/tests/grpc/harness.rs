@@ -83,6 +83,20 @@ impl Plane {
         Self::start(dir, args).await
     }
 
+    /// One that goes by these tokens: a line for each name and role, the token of a name is `token_of(name)`.
+    pub async fn asking(names: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = dir.path().join("tokens");
+        let line = |(name, role): &(&str, &str)| {
+            fs::write(dir.path().join(name), token_of(name)).unwrap();
+            format!("{name} {role} file:{}/{name}\n", dir.path().display())
+        };
+        fs::write(&tokens, names.iter().map(line).collect::<String>()).unwrap();
+        let trust = o1_control_plane::args::Trust { tokens: Some(tokens), ..Default::default() };
+        let args = Args { config: None, trust, ..args(dir.path()) };
+        Self::start(dir, args).await
+    }
+
     async fn start(dir: TempDir, args: Args) -> Self {
         let app = App::start(args).await.expect("it starts");
         let (listen, admin) = (app.listen(), app.admin());
@@ -189,10 +203,16 @@ pub fn args(dir: &Path) -> Args {
         admin: any,
         state_dir: dir.join("state"),
         log_format: LogFormat::Text,
+        trust: o1_control_plane::args::Trust::default(),
         insecure_listen: false,
         key_rotation: 24 * 3600,
         shadow: false,
     }
+}
+
+/// What somebody shows.
+pub fn token_of(name: &str) -> String {
+    format!("o1_a_long_token_of_{name}")
 }
 
 pub fn config_in(dir: &Path) -> PathBuf {

@@ -14,5 +14,6 @@ mod nodes;
 mod process;
 mod purging;
 mod services;
+mod trusting;
 mod updates;
 mod watching;

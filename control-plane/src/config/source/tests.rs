@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    access::audit::{Entry, Outcome, Query},
     config::{Change, ChangeError, Changed, Wish},
     events,
     fleet::{NodeProgress, NodeRecord, NodeUid, SealKey, Standing},
@@ -119,6 +120,18 @@ impl Store for Disk {
 
     fn event_account(&self, node: NodeUid, upstream: String) -> Reply<'_, FailoverStats> {
         self.store.event_account(node, upstream)
+    }
+
+    fn begin_audit(&self, entry: Entry, keep: usize) -> Reply<'_, u64> {
+        self.store.begin_audit(entry, keep)
+    }
+
+    fn end_audit(&self, id: u64, outcome: Outcome, detail: String) -> Reply<'_, ()> {
+        self.store.end_audit(id, outcome, detail)
+    }
+
+    fn audit(&self, query: Query) -> Reply<'_, Vec<Entry>> {
+        self.store.audit(query)
     }
 }
 
