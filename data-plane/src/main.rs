@@ -1,12 +1,16 @@
 //! `o1-data-plane`: arguments, runtimes, exit code.
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, builder::FalseyValueParser, error::ErrorKind};
 use o1_data_plane::{
     app::{self, Options},
     backend::stdio,
+    control::Reach,
     listener::Workers,
 };
-use o1_process::telemetry::{self, LogFormat};
+use o1_process::{
+    telemetry::{self, LogFormat},
+    tls::{ClientFiles, Pair},
+};
 use std::{
     collections::BTreeMap, io, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, thread,
     time::Duration,
@@ -20,10 +24,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(name = "o1-data-plane", version, about, max_term_width = 100)]
 struct Arguments {
-    /// Where the control plane answers, such as http://127.0.0.1:7400. Without it the node serves the
-    /// configuration it last applied.
+    /// Where the control plane answers, such as https://control:7400, or http://127.0.0.1:7400 on this machine.
+    /// Without it the node serves the configuration it last applied.
     #[arg(long, env = "O1_CONTROL", value_name = "URL")]
     control: Option<http::Uri>,
+    /// The authority of the control plane's certificate (PEM); without it the system's authorities count
+    #[arg(long, env = "O1_CONTROL_CA", value_name = "FILE")]
+    control_ca: Option<PathBuf>,
+    /// The certificate that this node shows the control plane (PEM); it names only1://node/NODE_ID. Read again for
+    /// each connection, as the other files are
+    #[arg(long, env = "O1_CONTROL_CERT", value_name = "FILE", requires = "control_key")]
+    control_cert: Option<PathBuf>,
+    /// The key of --control-cert (PEM)
+    #[arg(long, env = "O1_CONTROL_KEY", value_name = "FILE", requires = "control_cert")]
+    control_key: Option<PathBuf>,
+    /// A file with the bearer token of this node, for control planes that go by --tokens
+    #[arg(long, env = "O1_CONTROL_TOKEN_FILE", value_name = "FILE")]
+    control_token_file: Option<PathBuf>,
+    /// Allow --control http:// on another machine: nothing is encrypted, and whoever answers there is obeyed
+    #[arg(long, env = "O1_INSECURE_CONTROL", value_parser = FalseyValueParser::new())]
+    insecure_control: bool,
     /// What people call this node: letters, digits, `.`, `_`, `-`
     #[arg(long, env = "O1_NODE_ID", value_name = "NAME", value_parser = node_id)]
     node_id: String,
@@ -47,6 +67,16 @@ struct Arguments {
     log_format: LogFormat,
 }
 
+impl Arguments {
+    fn reach(&self) -> Result<Option<Reach>, String> {
+        let Some(uri) = self.control.clone() else { return Ok(None) };
+        let pair = self.control_cert.clone().zip(self.control_key.clone());
+        let tls =
+            ClientFiles { ca: self.control_ca.clone(), pair: pair.map(|(cert, key)| Pair { cert, key }) };
+        Reach::new(uri, tls, self.control_token_file.clone(), self.insecure_control).map(Some)
+    }
+}
+
 fn main() -> ExitCode {
     let mut raw = std::env::args_os();
     if raw.nth(1).is_some_and(|first| first == stdio::EXEC_CHILD) {
@@ -61,9 +91,16 @@ fn main() -> ExitCode {
             return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
         }
     };
+    let control = match arguments.reach() {
+        Ok(control) => control,
+        Err(what) => {
+            let error = Arguments::command().error(ErrorKind::ValueValidation, what);
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(64));
+        }
+    };
     // h2 words a client's misbehaviour as a warning of its own.
     telemetry::init(arguments.log_format, "info,h2=error");
-    match run(arguments) {
+    match run(arguments, control) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -75,7 +112,7 @@ fn main() -> ExitCode {
 
 /// A thread with its own runtime on each CPU for connections and their calls, a runtime for what calls share, a thread
 /// of its own for control and admin.
-fn run(arguments: Arguments) -> io::Result<bool> {
+fn run(arguments: Arguments, control: Option<Reach>) -> io::Result<bool> {
     let aside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("o1-control")
@@ -83,7 +120,7 @@ fn run(arguments: Arguments) -> io::Result<bool> {
         .build()?;
     let shared = tokio::runtime::Builder::new_multi_thread().thread_name("o1-shared").enable_all().build()?;
     let options = Options {
-        control: arguments.control,
+        control,
         node_id: arguments.node_id,
         listen: arguments.listen,
         admin: arguments.admin,

@@ -16,7 +16,7 @@ use crate::{
 };
 use o1_process::{Admin, OnExit, Readiness, ReadyGuard, StateDir, Tasks, build_info::VERSION};
 use o1_proto::model::shown;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
@@ -27,9 +27,9 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
 /// What an operator says when starting a node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Options {
-    /// Where the control plane answers; `None`: serve the last configuration, follow nobody.
-    #[serde(serialize_with = "shown::maybe_url")]
-    pub control: Option<http::Uri>,
+    /// The control plane; `None`: serve the last configuration, follow nobody.
+    #[serde(serialize_with = "maybe_control")]
+    pub control: Option<control::Reach>,
     /// What people call this node.
     pub node_id: String,
     /// Where clients come.
@@ -43,6 +43,11 @@ pub struct Options {
     /// How long calls may take to end when the process is asked to.
     #[serde(serialize_with = "shown::duration")]
     pub drain: Duration,
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn maybe_control<S: Serializer>(control: &Option<control::Reach>, serializer: S) -> Result<S::Ok, S::Error> {
+    shown::maybe_url(&control.as_ref().map(|reach| reach.uri().clone()), serializer)
 }
 
 /// A node with every socket bound and every task started.
@@ -112,7 +117,7 @@ pub async fn start(options: Options, aside: &Handle, workers: Workers) -> io::Re
     let link = {
         let _aside = aside.enter();
         snapshot::start(&context);
-        let (link, following) = control::start(control_options, &identity, node.clone(), log.clone())?;
+        let (link, following) = control::start(control_options, &identity, node.clone(), log.clone());
         control_tasks.spawn("control", OnExit::Shutdown, following);
         tasks.spawn("files", OnExit::Shutdown, references::follow(node.clone(), tasks.stopping()));
         let first = first_configuration(link.clone(), configured, tasks.stopping());

@@ -1,7 +1,7 @@
 //! Events on their way up: in order, each until the control plane has it on its disk, and not one before that is
 //! forgotten. Beside the exchange and for as long as it lasts, so that a backlog delays no directive.
 
-use super::{EventSource, Position, stream};
+use super::{EventSource, Position, reach::Api, stream};
 use o1_process::backoff;
 use o1_proto::{
     convert::encode_event,
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 /// Events of one batch.
 const BATCH: usize = 256;
@@ -44,7 +44,7 @@ impl Sender {
     /// again.
     pub async fn run(
         &mut self,
-        client: NodeServiceClient<Channel>,
+        client: NodeServiceClient<Api>,
         me: &NodeIdentity,
         source: &dyn EventSource,
     ) -> Infallible {
@@ -62,7 +62,7 @@ impl Sender {
     /// One stream, until it ends.
     async fn stream(
         &mut self,
-        mut client: NodeServiceClient<Channel>,
+        mut client: NodeServiceClient<Api>,
         me: &NodeIdentity,
         source: &dyn EventSource,
     ) -> Result<Infallible, Status> {

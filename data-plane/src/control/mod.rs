@@ -1,8 +1,9 @@
 //! The node's side of the control path: what to serve comes down, what is served and how it goes goes up.
 //!
 //! [`start`] gives the node the configuration it last applied, from its own disk, and then follows the control
-//! plane for as long as the process runs: [`stream`] connects and agrees on terms, [`exchange`] is one
-//! connection, [`parts`] puts a large update together, [`snapshot`] turns it into a running configuration, [`last_good`] keeps it on disk,
+//! plane for as long as the process runs: [`reach`] knows how to get there, [`stream`] connects and agrees on terms,
+//! [`exchange`] is one connection, [`parts`] puts a large update together, [`snapshot`] turns it into a running
+//! configuration, [`last_good`] keeps it on disk,
 //! [`ack`] words the verdict, [`keys`] takes the keys for tokens, [`stats`] reports counters, [`standing`] says where
 //! failovers stand, [`events`] sends what happened, [`queries`] answers what operators ask, [`link`] shows all that to
 //! operators.
@@ -21,12 +22,14 @@ mod link;
 mod outbound;
 mod parts;
 mod queries;
+mod reach;
 mod snapshot;
 mod standing;
 mod stats;
 mod stream;
 
 pub use link::{Applied, Link, LinkStatus, RefusedVersion};
+pub use reach::Reach;
 pub use stats::{EndpointStats, NodeStats, Reachability, UpstreamStats};
 
 use crate::seal;
@@ -48,7 +51,7 @@ use o1_proto::{
 };
 use snapshot::Applier;
 use stats::Reporter;
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use stream::{Ended, Reconnect};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -212,8 +215,8 @@ pub struct LocalProblem {
 /// What differs by node.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the control plane answers, `http://host:port`. `None`: serve what is on disk, follow nobody.
-    pub control: Option<http::Uri>,
+    /// The control plane. `None`: serve what is on disk, follow nobody.
+    pub control: Option<Reach>,
     /// What people call this node.
     pub node_id: String,
     /// What operators select nodes by.
@@ -236,22 +239,14 @@ pub struct Options {
 ///
 /// Blocks on the disk and in [`Node::apply`]. Must be called inside a runtime.
 ///
-/// # Errors
-/// The control plane's address is unusable. A last configuration that cannot be used is no error: it is logged, and
-/// the control plane has another.
+/// A last configuration that cannot be used is no error: it is logged, and the control plane has another.
 pub fn start(
     options: Options,
     identity: &Identity,
     node: Arc<dyn Node>,
     events: Arc<dyn EventSource>,
-) -> io::Result<(Link, impl Future<Output = ()> + Send + use<>)> {
-    if let Some(uri) = &options.control
-        && (uri.scheme_str() != Some("http") || uri.authority().is_none())
-    {
-        let what = format!("the control plane's address `{uri}` is not of the form http://host:port");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    }
-    let (link, watched) = watch::channel(LinkStatus::new(identity, options.control.as_ref()));
+) -> (Link, impl Future<Output = ()> + Send + use<>) {
+    let (link, watched) = watch::channel(LinkStatus::new(identity, options.control.as_ref().map(Reach::uri)));
     let files = || LastGood::new(options.state.clone(), options.build_version);
     let keys = Keys::new(node.clone(), files());
     keys.cold_start();
@@ -262,7 +257,7 @@ pub fn start(
         reporter: Reporter::default(),
         sender: events::Sender::default(),
         events,
-        uri: options.control,
+        reach: options.control,
         draining: options.draining,
         stopping: options.stopping,
         node,
@@ -270,11 +265,11 @@ pub fn start(
         keys,
         link,
     };
-    Ok((Link::new(watched), control.run()))
+    (Link::new(watched), control.run())
 }
 
 struct Control {
-    uri: Option<http::Uri>,
+    reach: Option<Reach>,
     draining: CancellationToken,
     stopping: CancellationToken,
     me: wire::NodeIdentity,
@@ -289,14 +284,14 @@ struct Control {
 
 impl Control {
     async fn run(mut self) {
-        let Some(uri) = self.uri.take() else {
+        let Some(reach) = self.reach.take() else {
             tracing::info!("no control plane was named: serving the configuration on disk");
             return self.stopping.cancelled().await;
         };
         let mut reconnect = Reconnect::default();
         loop {
-            let (ended, lasted) = self.connection(&uri).await;
-            self.log(&uri, &ended);
+            let (ended, lasted) = self.connection(&reach).await;
+            self.log(&reach, &ended);
             link::disconnected(&self.link, &ended);
             self.node.control_plane(false);
             if let Ended::Stopped = ended {
@@ -312,17 +307,17 @@ impl Control {
     }
 
     /// One connection from beginning to end, and how long it lasted since the Welcome.
-    async fn connection(&mut self, uri: &http::Uri) -> (Ended, Option<std::time::Duration>) {
+    async fn connection(&mut self, reach: &Reach) -> (Ended, Option<std::time::Duration>) {
         let opened = tokio::select! {
             () = self.stopping.cancelled() => return (Ended::Stopped, None),
-            opened = stream::open(uri, self.applier.hello(self.me.clone())) => opened,
+            opened = stream::open(reach, self.applier.hello(self.me.clone())) => opened,
         };
         let connected = match opened {
             Ok(connected) => connected,
             Err(ended) => return (ended, None),
         };
         let since = Instant::now();
-        tracing::info!(control_plane = %uri, version = connected.terms.control_plane, "connected to the control plane");
+        tracing::info!(control_plane = %reach, version = connected.terms.control_plane, "connected to the control plane");
         link::connected(&self.link, &connected.terms.control_plane);
         self.node.control_plane(true);
         let events = self.sender.run(connected.client.clone(), &self.me, self.events.as_ref());
@@ -339,7 +334,7 @@ impl Control {
     }
 
     /// One line for each change; a failure that repeats is not one.
-    fn log(&self, uri: &http::Uri, ended: &Ended) {
+    fn log(&self, reach: &Reach, ended: &Ended) {
         let (connected, last_error) = {
             let status = self.link.borrow();
             (status.connected, status.last_error.clone())
@@ -347,16 +342,16 @@ impl Control {
         match (ended, ended.reason()) {
             (_, None) => tracing::debug!("left the control plane"),
             (_, reason) if !connected && reason == last_error => {
-                tracing::debug!(control_plane = %uri, reason, "still no control plane");
+                tracing::debug!(control_plane = %reach, reason, "still no control plane");
             }
             (Ended::Goodbye(goodbye), reason) if goodbye.is_usual() => {
-                tracing::info!(control_plane = %uri, reason, "the control plane ended the stream: serving on");
+                tracing::info!(control_plane = %reach, reason, "the control plane ended the stream: serving on");
             }
             (_, reason) if connected => {
-                tracing::warn!(control_plane = %uri, reason, "lost the control plane: serving on");
+                tracing::warn!(control_plane = %reach, reason, "lost the control plane: serving on");
             }
             (_, reason) => {
-                tracing::warn!(control_plane = %uri, reason, "cannot reach the control plane: trying on");
+                tracing::warn!(control_plane = %reach, reason, "cannot reach the control plane: trying on");
             }
         }
     }

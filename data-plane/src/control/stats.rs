@@ -1,6 +1,6 @@
 //! Counters on their way up: absolute values, so that a report that is lost, late or sent twice does no harm.
 
-use super::{Node, stream};
+use super::{Node, reach::Api, stream};
 use crate::metrics::{BatchSample, CacheSample, Cause, EndpointSample, SIZE_BOUNDS, Skip, WAIT_BOUNDS_US};
 use o1_proto::{
     convert::{from_system_time, from_tier},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
 /// How soon after an upstream was lost or found this is reported.
@@ -111,7 +111,7 @@ impl Reporter {
     /// A report that fails is not repeated: the next one says more.
     pub async fn run(
         &mut self,
-        mut client: NodeServiceClient<Channel>,
+        mut client: NodeServiceClient<Api>,
         me: &NodeIdentity,
         node: &dyn Node,
         every: Duration,

@@ -1,7 +1,10 @@
 //! How a connection to the control plane begins, on what terms it stands, how it ends, and how long to wait
 //! before the next.
 
-use super::outbound::{self, Outbound};
+use super::{
+    outbound::{self, Outbound},
+    reach::{Api, Reach},
+};
 use o1_process::{VERSION, backoff};
 use o1_proto::{
     convert::{duration, duration_or},
@@ -14,6 +17,7 @@ use std::{error::Error, fmt, time::Duration};
 use tokio::time::timeout;
 use tonic::{
     Code, Status, Streaming,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
@@ -32,7 +36,7 @@ const FASTEST: Duration = Duration::from_millis(50);
 
 /// A stream that stands.
 pub(super) struct Connected {
-    pub client: NodeServiceClient<Channel>,
+    pub client: NodeServiceClient<Api>,
     pub inbound: Streaming<SyncResponse>,
     pub outbound: Outbound,
     pub terms: Terms,
@@ -86,9 +90,9 @@ pub(super) struct Farewell {
 ///
 /// # Errors
 /// How the attempt ended.
-pub(super) async fn open(uri: &http::Uri, hello: Hello) -> Result<Connected, Ended> {
-    let channel = connect(uri).await?;
-    let mut client = NodeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+pub(super) async fn open(reach: &Reach, hello: Hello) -> Result<Connected, Ended> {
+    let api = InterceptedService::new(connect(reach).await?, reach.bearer().await?);
+    let mut client = NodeServiceClient::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let (outbound, requests) = outbound::channel();
     outbound.say(sync_request::Msg::Hello(hello));
     let welcomed = timeout(WELCOME_LIMIT, async {
@@ -103,8 +107,8 @@ pub(super) async fn open(uri: &http::Uri, hello: Hello) -> Result<Connected, End
     }
 }
 
-async fn connect(uri: &http::Uri) -> Result<Channel, Ended> {
-    let endpoint = Endpoint::from(uri.clone())
+async fn connect(reach: &Reach) -> Result<Channel, Ended> {
+    let endpoint = Endpoint::from(reach.uri().clone())
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_EVERY)
@@ -113,7 +117,14 @@ async fn connect(uri: &http::Uri) -> Result<Channel, Ended> {
         .initial_stream_window_size(WINDOW_BYTES)
         .user_agent(format!("o1-data-plane/{VERSION}"))
         .map_err(|error| Ended::Lost(chain(&error)))?;
-    match timeout(CONNECT_LIMIT, endpoint.connect()).await {
+    let connector = reach.connector().await?;
+    let connecting = async {
+        match connector {
+            Some(tls) => endpoint.connect_with_connector(tls).await,
+            None => endpoint.connect().await,
+        }
+    };
+    match timeout(CONNECT_LIMIT, connecting).await {
         Ok(Ok(channel)) => Ok(channel),
         // Its own text is only `transport error`.
         Ok(Err(error)) => Err(Ended::Lost(chain(error.source().unwrap_or(&error)))),

@@ -238,28 +238,6 @@ async fn a_peer_that_is_no_control_plane_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_a_control_plane_is_refused_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    for address in ["https://127.0.0.1:7400", "127.0.0.1:7400", "/path"] {
-        let options = Options {
-            control: Some(address.parse().unwrap()),
-            node_id: "n1".into(),
-            labels: BTreeMap::new(),
-            listen: "127.0.0.1:1".parse().unwrap(),
-            admin: "127.0.0.1:1".parse().unwrap(),
-            state: Arc::new(StateDir::open(dir.path()).unwrap()),
-            build_version: VERSION,
-            draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
-        };
-        let identity = Identity::begin_epoch(&options.state).unwrap();
-        let node = Arc::new(TestNode::default());
-        let error = start(options, &identity, node, Arc::new(NoEvents)).err().unwrap().to_string();
-        assert!(error.contains("is not of the form http://host:port"), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn heartbeats_go_on_while_a_configuration_is_being_applied() {
     let dir = tempfile::tempdir().unwrap();
     let mut plane = ControlPlane::start();

@@ -14,6 +14,7 @@ use o1_process::{OnExit, Tasks, VERSION};
 use o1_proto::wire::{ConfigNack, Rejection, RejectionReason, sync_request, sync_response::Msg};
 use scripted::{ControlPlane, EventPeer, Peer, SOON, TestNode, fleet, update, update_of};
 use std::{
+    io,
     path::Path,
     sync::{Mutex, atomic::Ordering},
     time::Duration,
@@ -48,7 +49,7 @@ impl Running {
         let (node, tasks) = (Arc::new(node), Tasks::new());
         let state = Arc::new(StateDir::open(dir).unwrap());
         let options = Options {
-            control: control.map(|address| format!("http://{address}").parse().unwrap()),
+            control: control.map(Reach::local),
             node_id: "n1".into(),
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             listen: "127.0.0.1:8080".parse().unwrap(),
@@ -59,7 +60,7 @@ impl Running {
             stopping: tasks.stopping(),
         };
         let identity = Identity::begin_epoch(&state).unwrap();
-        let (link, control) = start(options, &identity, node.clone(), events).unwrap();
+        let (link, control) = start(options, &identity, node.clone(), events);
         tasks.spawn("control", OnExit::Shutdown, control);
         Self { node, link, tasks, state }
     }
