@@ -4,11 +4,13 @@
 //! Knows nothing of messages; `report` puts the failures into words.
 
 use crate::report::Error;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
+use o1_process::tls::{ClientFiles, Fault, Told, client};
 use std::{
     fmt,
     future::{Ready, ready},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -29,30 +31,85 @@ use tonic::{
 /// How often a watched connection is tested while nothing is said, and how long an answer may take.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
-/// Where a control plane is.
+/// Where a control plane is, and who one is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     uri: Uri,
+    /// `None`: plaintext.
+    files: Option<ClientFiles>,
+    token: Option<Token>,
+}
+
+/// What says who one is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(HeaderValue);
+
+impl Token {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Completes "the token … ": without what it is.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = HeaderValue::try_from(format!("Bearer {text}")).ok().filter(|_| visible);
+        let mut value = value.ok_or("is no token: one line of visible characters is needed")?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 impl Target {
-    /// Reads `http://host:port`; the scheme may be left out.
+    /// Reads `https://host:port` or `http://host:port`; without a scheme it is `https` where there are `files`.
+    /// `insecure`: plaintext will do also with another machine.
     ///
     /// # Errors
-    /// Usage: not a URL of that form.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// Usage: not a URL of that form, or it does not go with the rest.
+    pub fn new(text: &str, files: ClientFiles, token: Option<Token>, insecure: bool) -> Result<Self, Error> {
+        let uri = Self::address(text, files != ClientFiles::default())?;
+        let (encrypted, alone) = (uri.scheme_str() == Some("https"), files == ClientFiles::default());
+        let target = Self { files: encrypted.then_some(files), uri, token };
+        if encrypted {
+            return Ok(target);
+        }
+        if !alone {
+            return Err(Error::usage(
+                format!("{target} is not encrypted, so an authority or a certificate has no meaning there"),
+                "write https://, or leave --ca, --cert and --key out",
+            ));
+        }
+        if !target.is_here() && !insecure {
+            return Err(Error::usage(
+                format!("{target} is another machine, and http:// is neither encrypted nor authenticated"),
+                "write https://, with --ca and --cert as docs/security.md has it; --insecure-control speaks plaintext \
+                 all the same",
+            ));
+        }
+        Ok(target)
+    }
+
+    fn is_here(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    fn address(text: &str, encrypted: bool) -> Result<Uri, Error> {
         let wrong = |why: &str| {
             Error::usage(
                 format!("`{text}` is no address of a control plane: {why}"),
-                "write it as http://HOST:PORT, such as http://127.0.0.1:7400",
+                "write it as https://HOST:PORT or http://HOST:PORT, such as http://127.0.0.1:7400",
             )
         };
-        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let scheme = if encrypted { "https" } else { "http" };
+        let full = if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") };
         let uri: Uri = full.parse().map_err(|_| wrong("not a URL"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(wrong("this version speaks plain http only")),
-            _ => return Err(wrong("the scheme is not http")),
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(wrong("the scheme is neither https nor http"));
         }
         if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none_or(|port| port == 0) {
             return Err(wrong("it needs a host and a port"));
@@ -60,7 +117,24 @@ impl Target {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(wrong("a path has no meaning here"));
         }
-        Ok(Self { uri })
+        Ok(uri)
+    }
+
+    /// The files that TLS is made of; `None`: plaintext.
+    #[cfg(test)]
+    pub(crate) const fn files(&self) -> Option<&ClientFiles> {
+        self.files.as_ref()
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// A control plane on this machine.
+    #[cfg(test)]
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        Self::new(text, ClientFiles::default(), None, false)
     }
 
     fn host(&self) -> &str {
@@ -95,8 +169,16 @@ pub enum Failure {
     NoAnswer(Duration),
     /// Something listens that is no control plane; how one can tell.
     Foreign(String),
-    /// It does not know the caller, or does not let the caller do this.
+    /// A certificate, a key or an authority of this side cannot be used; which and why.
+    Files(String),
+    /// There is no TLS with it.
+    Tls(Fault),
+    /// It was spoken to in plaintext, and speaks TLS.
+    Encrypted,
+    /// It does not know the caller.
     Unauthorised(String),
+    /// It does not let the caller do this.
+    Denied(String),
     /// The connection broke in the middle.
     Lost(String),
     /// It answered with an error.
@@ -113,6 +195,7 @@ pub enum Failure {
 pub struct Link {
     channel: Channel,
     heard: Heard,
+    token: Option<Token>,
     limit: Duration,
 }
 
@@ -123,6 +206,14 @@ pub struct Link {
 pub async fn open(target: &Target, limit: Duration) -> Result<Link, Failure> {
     let stream = timeout(limit, dial(target)).await.unwrap_or(Err(Failure::NoConnection(limit)))?;
     let heard = Heard::default();
+    let stream = match &target.files {
+        None => Stream::Plain(stream),
+        Some(files) => {
+            let config = files.load().map_err(|error| Failure::Files(error.to_string()))?;
+            let encrypted = client::connect(stream, target.host(), config, limit).await;
+            Stream::Tls(Box::new(encrypted.map_err(Failure::Tls)?))
+        }
+    };
     let only = Only(Some(Overheard { stream, heard: heard.clone() }));
     let endpoint = Endpoint::from(target.uri.clone())
         .http2_keep_alive_interval(KEEP_ALIVE.0)
@@ -132,7 +223,7 @@ pub async fn open(target: &Target, limit: Duration) -> Result<Link, Failure> {
         .connect_with_connector(only)
         .await
         .map_err(|error| heard.foreign().unwrap_or_else(|| Failure::Lost(causes(&error))))?;
-    Ok(Link { channel, heard, limit })
+    Ok(Link { channel, heard, token: target.token.clone(), limit })
 }
 
 async fn dial(target: &Target) -> Result<TcpStream, Failure> {
@@ -186,7 +277,8 @@ impl Link {
         }
         let message = status.message().to_owned();
         match status.code() {
-            Code::Unauthenticated | Code::PermissionDenied => Failure::Unauthorised(message),
+            Code::Unauthenticated => Failure::Unauthorised(message),
+            Code::PermissionDenied => Failure::Denied(message),
             // Whoever says why it cannot do this knows what it was asked; others know nothing of us.
             Code::Unimplemented if message.is_empty() => {
                 Failure::Foreign("it speaks gRPC, but does not offer o1.control.v1.StatusService".to_owned())
@@ -223,7 +315,10 @@ impl Service<http::Request<Body>> for Link {
         self.channel.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Some(Token(value)) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, value.clone());
+        }
         let (answer, heard) = (self.channel.call(request), self.heard.clone());
         Box::pin(async move {
             let answer = answer.await?;
@@ -246,6 +341,8 @@ struct Words {
     first: Vec<u8>,
     /// The status of an answer that was not gRPC.
     without_grpc: Option<StatusCode>,
+    /// What it had against this side once the handshake was over.
+    fault: Option<Fault>,
 }
 
 /// Length of an HTTP/2 frame header; the type is its fourth byte, and SETTINGS is 4.
@@ -272,7 +369,13 @@ impl Heard {
 
     /// How one can tell that it is no control plane; `None` when it may well be one.
     fn foreign(&self) -> Option<Failure> {
-        let clue = match self.lock().first.as_slice() {
+        let words = self.lock();
+        if let Some(fault) = &words.fault {
+            return Some(Failure::Tls(fault.clone()));
+        }
+        let clue = match words.first.as_slice() {
+            // The alert with which TLS answers what is none.
+            [0x15, 3, ..] => return Some(Failure::Encrypted),
             [] => "it closed the connection without a word of HTTP/2",
             [b'H', b'T', b'T', b'P', ..] => "it speaks HTTP/1.1, not gRPC",
             [_, _, _, 4, ..] => return None,
@@ -300,9 +403,28 @@ impl Service<Uri> for Only {
     }
 }
 
-/// A stream that remembers the first bytes it delivered.
+/// With TLS or without.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Told<tokio_rustls::client::TlsStream<TcpStream>>>),
+}
+
+impl Stream {
+    fn pinned(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+
+/// A stream that remembers the first bytes it delivered, and what the other side has against this one.
 struct Overheard {
-    stream: TcpStream,
+    stream: Stream,
     heard: Heard,
 }
 
@@ -313,7 +435,10 @@ impl AsyncRead for Overheard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = self.stream.pinned().poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &polled {
+            self.heard.lock().fault = Fault::of(error);
+        }
         self.heard.hear(buffer.filled().get(before..).unwrap_or_default());
         polled
     }
@@ -321,15 +446,15 @@ impl AsyncRead for Overheard {
 
 impl AsyncWrite for Overheard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.stream.pinned().poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream.pinned().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream.pinned().poll_shutdown(cx)
     }
 }
 

@@ -8,6 +8,8 @@
 //! of a plane: it meets them on the wire, and starts them as programs.
 
 pub mod args;
+pub mod audit;
+mod authority;
 mod client;
 mod commands;
 pub mod configs;
@@ -20,6 +22,7 @@ pub mod inspect;
 pub mod model;
 pub mod orders;
 pub mod output;
+mod profile;
 pub mod report;
 mod sample;
 mod terminal;
@@ -28,7 +31,7 @@ mod verdict;
 
 pub use terminal::{Colour, Terminal};
 
-use args::{Args, Cache, Command, Config, Global, Token};
+use args::{Args, Cache, Certs, Command, Config, Global, Token};
 use failover::Store;
 use report::{Error, Exit};
 use std::ffi::OsString;
@@ -79,6 +82,15 @@ async fn configure(global: &Global, command: &Config, terminal: &mut Terminal) -
     }
 }
 
+fn certify(command: &Certs, terminal: &mut Terminal) -> Result<Exit, Error> {
+    match command {
+        Certs::Init(make) => commands::certs::init(make, terminal),
+        Certs::Add(make) => commands::certs::add(make, terminal),
+        Certs::Renew(renew) => commands::certs::renew(renew, terminal),
+        Certs::List(list) => commands::certs::list(list, terminal),
+    }
+}
+
 async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
     let global = &args.global;
     match &args.command {
@@ -118,6 +130,8 @@ async fn perform(args: &Args, terminal: &mut Terminal) -> Result<Exit, Error> {
         Command::Pin(pin) => commands::orders::pin(global, pin, terminal).await,
         Command::Unpin(unpin) => commands::orders::unpin(global, unpin, terminal).await,
         Command::Maintenance(switch) => commands::orders::maintenance(global, switch, terminal).await,
+        Command::Certs { command } => certify(command, terminal),
+        Command::Audit(audit) => commands::audit::run(global, audit, terminal).await,
         Command::Token { command: Token::New(new) } => commands::token::new(new, terminal),
         Command::Config { command } => configure(global, command, terminal).await,
         Command::SampleServer(sample) => sample::run(sample, terminal).await,

@@ -9,6 +9,7 @@ use crate::{
     terminal::Terminal,
     verdict::Verdict,
 };
+use o1_process::tls::{Fault, fault::Refusal};
 use std::{io, process::ExitCode};
 
 /// What the exit code says.
@@ -24,6 +25,8 @@ pub enum Exit {
     Unreachable = 3,
     /// The answer is too old.
     Stale = 4,
+    /// The control plane does not know the caller, or does not let the caller do this.
+    Denied = 5,
     /// The command line makes no sense.
     Usage = 64,
 }
@@ -115,6 +118,9 @@ impl Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Usage { .. } => Exit::Usage,
+            Self::Control { failure: Failure::Unauthorised(_) | Failure::Denied(_), .. } => Exit::Denied,
+            Self::Control { failure: Failure::Tls(fault), .. } if fault.is_refusal() => Exit::Denied,
+            Self::Control { failure: Failure::Files(_), .. } => Exit::Usage,
             Self::Control { .. } => Exit::Unreachable,
             Self::Local { .. } | Self::Output(_) => Exit::Degraded,
         }
@@ -147,7 +153,11 @@ pub fn short(failure: &Failure) -> String {
         Failure::Unroutable(why) | Failure::Lost(why) | Failure::Foreign(why) => harmless(why),
         Failure::NoConnection(limit) => format!("no connection within {}", limit_words(*limit)),
         Failure::NoAnswer(limit) => format!("no answer within {}", limit_words(*limit)),
-        Failure::Unauthorised(why) => format!("not allowed: {}", harmless(why)),
+        Failure::Files(why) => harmless(why),
+        Failure::Tls(fault) => format!("no TLS: {}", harmless(&fault.to_string())),
+        Failure::Encrypted => "it speaks TLS only".to_owned(),
+        Failure::Unauthorised(why) => format!("it does not know who you are: {}", harmless(why)),
+        Failure::Denied(why) => format!("not allowed: {}", harmless(why)),
         Failure::Broken { code, message } => format!("{code}: {}", harmless(message)),
     }
 }
@@ -180,10 +190,24 @@ fn failure_words(target: &str, failure: &Failure) -> (String, String) {
              admin port or a client URL"
                 .to_owned(),
         ),
+        Failure::Files(why) => (
+            format!("{target} cannot be spoken to: {}", harmless(why)),
+            "check --ca, --cert and --key, or those of the profile".to_owned(),
+        ),
+        Failure::Tls(fault) => {
+            (format!("no TLS with {target}: {}", harmless(&fault.to_string())), tls_hint(fault).to_owned())
+        }
+        Failure::Encrypted => (
+            format!("{target} was spoken to in plaintext, and speaks TLS only"),
+            "write https://, with --ca and what says who you are: --cert and --key, or a token".to_owned(),
+        ),
         Failure::Unauthorised(why) => (
-            format!("the control plane at {target} refuses this caller: {}", harmless(why)),
-            "a proxy or the control plane asks for credentials, which this version of o1ctl cannot send"
-                .to_owned(),
+            format!("the control plane at {target} does not know who you are: {}", harmless(why)),
+            "say it with --cert and --key, with --token-file or O1_TOKEN, or with a profile".to_owned(),
+        ),
+        Failure::Denied(why) => (
+            format!("the control plane at {target} does not allow that: {}", harmless(why)),
+            "ask somebody with that role, or for a certificate or token that has it".to_owned(),
         ),
         Failure::Lost(_) => (
             format!("the connection to {target} broke before the answer was complete: {detail}"),
@@ -193,6 +217,33 @@ fn failure_words(target: &str, failure: &Failure) -> (String, String) {
             format!("the control plane at {target} answered with an error: {detail}"),
             "its log says more".to_owned(),
         ),
+    }
+}
+
+fn tls_hint(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::UnknownAuthority => {
+            "name the authority that made it with --ca; if that one did, somebody else answers there"
+        }
+        Fault::Expired => "renew it where the control plane runs: o1ctl certs renew",
+        Fault::NotYetValid => "compare the clocks of both machines",
+        Fault::WrongName(_) => {
+            "connect by one of those names, or make a certificate for this one: o1ctl certs add --host NAME"
+        }
+        Fault::WrongPurpose | Fault::NoCertificate => {
+            "the control plane needs a server's certificate: o1ctl certs init"
+        }
+        Fault::NotTls => {
+            "write http:// if it serves plaintext; --control wants the gRPC address of the control plane"
+        }
+        Fault::Alert(Refusal::Required) => "show one with --cert and --key, or with a profile",
+        Fault::Alert(Refusal::UnknownAuthority | Refusal::Bad) => {
+            "--cert must be made by the authority that the control plane's --client-ca names, for o1ctl"
+        }
+        Fault::Alert(Refusal::Expired) => "renew it: o1ctl certs renew",
+        Fault::Alert(Refusal::Protocol) | Fault::Silent(_) | Fault::Gone | Fault::Other(_) => {
+            "is it the control plane that answers there? its log says more"
+        }
     }
 }
 

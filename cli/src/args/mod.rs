@@ -1,15 +1,21 @@
 //! What was typed. Nothing here touches the world; clap reads the environment for `O1_CONTROL`.
 
+mod certs;
 mod config;
 mod failover;
+mod global;
 mod ops;
 
+pub use certs::{
+    Audit, AuditKind, Certs, List as ListCerts, Make as MakeCerts, Renew as RenewCerts, Role, User,
+};
 pub use config::{Apply, Check, Config, Diff, History, Import, Means, Rollback, Show};
 pub use failover::{Events, Maintenance, OrderStore, Pin, Side, Sign, Since, Switch, Unpin};
+pub use global::{Global, Typed};
 pub use ops::{Completions, Doctor, Drain, Man, Report, Upstreams};
 
-use crate::{output::span, terminal::Colour};
-use clap::{Parser, Subcommand, ValueEnum};
+use crate::output::span;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, parser::ValueSource};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 const EXIT_CODES: &str = "\
@@ -19,6 +25,7 @@ Exit codes:
   2   failover active
   3   the control plane gave no answer
   4   the answer is older than 30 seconds
+  5   the control plane does not know you, or you may not
   64  the command line makes no sense";
 
 /// The whole command line.
@@ -35,7 +42,7 @@ Examples:
   o1ctl status --watch                  the fleet, redrawn as it changes
   o1ctl top                             the same and more, on the whole terminal
   o1ctl events --follow                 failovers and restorations, as they happen
-  o1ctl --control http://10.0.0.5:7400 nodes
+  o1ctl --profile prod nodes            another control plane, from ~/.config/only1/o1ctl.toml
   o1ctl config check only1.yaml && git commit only1.yaml
 
 {EXIT_CODES}"),
@@ -49,33 +56,6 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// For every command.
-#[derive(Debug, clap::Args)]
-pub struct Global {
-    /// Where the control plane serves gRPC
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "O1_CONTROL",
-        default_value = "http://127.0.0.1:7400"
-    )]
-    pub control: String,
-    /// The longest wait for a connection, and for an answer
-    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = span::parse)]
-    pub timeout: Duration,
-    /// Colour: auto (on a terminal, unless NO_COLOR is set), always or never
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHEN",
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    pub color: Colour,
 }
 
 /// What to do.
@@ -144,7 +124,15 @@ Orders by hand are carried out all the same.")]
         #[command(subcommand)]
         command: Cache,
     },
-    /// Tokens that clients show
+    /// Certificates for the planes and for those who ask them; needs no control plane
+    Certs {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Certs,
+    },
+    /// Who changed what and why, and who was refused
+    Audit(Audit),
+    /// Tokens that clients show, or those who ask the control plane
     Token {
         /// What to do with them.
         #[command(subcommand)]
@@ -439,12 +427,17 @@ pub enum Token {
 #[command(after_long_help = "\
 The token is shown once and kept nowhere: the configuration gets its hash.
 
-Example:
-  o1ctl token new --name ci")]
+Examples:
+  o1ctl token new --name ci                      for a client of the gateway: the line is for the configuration
+  o1ctl token new --name ann --role operator     for o1ctl and programs: the line is for the control plane's --tokens")]
 pub struct NewToken {
     /// Whose it is; sessions belong to the name
     #[arg(long, value_name = "NAME", default_value = "client")]
     pub name: String,
+    /// For the control plane rather than for the gateway: what it may there, viewer, editor, operator, or node for the
+    /// data plane of that name
+    #[arg(long, value_name = "ROLE", value_enum, hide_possible_values = true)]
+    pub role: Option<Role>,
     /// For programs
     #[arg(long)]
     pub json: bool,
@@ -500,6 +493,10 @@ impl Args {
     /// # Errors
     /// What clap says; help and version are such errors too.
     pub fn read(line: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(line)
+        let matches = Self::command().try_get_matches_from(line)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        args.global.typed = Typed { control: typed("control"), profile: typed("profile") };
+        Ok(args)
     }
 }

@@ -1,6 +1,7 @@
 //! Asks a control plane, and turns its messages into `model` right here: the only module that knows generated
 //! types.
 
+mod audit;
 mod config;
 mod counts;
 mod events;

@@ -235,6 +235,10 @@ impl wire::admin_service_server::AdminService for Service {
         Ok(Response::new(wire::SetUpstreamModeResponse { failover: Some(failover) }))
     }
 
+    async fn list_audit(&self, _: Request<wire::ListAuditRequest>) -> Answer<wire::ListAuditResponse> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
     async fn set_maintenance(
         &self,
         request: Request<wire::SetMaintenanceRequest>,

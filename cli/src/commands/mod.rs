@@ -1,6 +1,8 @@
 //! One module for each command.
 
+pub mod audit;
 pub mod cache;
+pub mod certs;
 pub mod check;
 pub mod config;
 pub mod doctor;

@@ -39,7 +39,7 @@ pub async fn run(global: &Global, args: &args::Status, terminal: &mut Terminal) 
 
 /// Asks the control plane once.
 pub(super) async fn ask(global: &Global, with_nodes: bool) -> Result<Picture, Error> {
-    let target = Target::parse(&global.control)?;
+    let target = Target::of(global)?;
     let failed = |failure| Error::control(&target, failure);
     let mut client = Client::connect(&target, global.timeout).await.map_err(failed)?;
     let status = client.status().await.map_err(failed)?;

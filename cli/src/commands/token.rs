@@ -39,14 +39,25 @@ pub fn new(args: &NewToken, terminal: &mut Terminal) -> Result<Exit, Error> {
     let mut page = Page::default();
     page.push(token.token.as_str());
     page.gap();
+    if let Some(role) = args.role {
+        page.push(format!("{} {} blake3:{}", token.name, role.word(), token.blake3));
+        terminal.out.write(&page.paint(terminal.out.colour()))?;
+        let words = " the first line is the token, shown this once: it goes into a file for --token-file, or into O1_TOKEN. \
+                     The second line goes into the file of the control plane's --tokens";
+        return hint(words, terminal);
+    }
     for line in ["clients:", "  auth:", "    tokens:"] {
         page.push(line);
     }
     page.push(format!("      - {{name: {}, blake3: \"{}\"}}", token.name, token.blake3));
     terminal.out.write(&page.paint(terminal.out.colour()))?;
-    let mut hint = Page::default();
     let words = " the first line is the token, shown this once: clients send it as `Authorization: Bearer …`. The \
                  rest goes into the configuration";
+    hint(words, terminal)
+}
+
+fn hint(words: &str, terminal: &mut Terminal) -> Result<Exit, Error> {
+    let mut hint = Page::default();
     hint.push(Line::of("hint:", Style::Bold).and(words, Style::Plain));
     terminal.err.write(&hint.paint(terminal.err.colour()))?;
     Ok(Exit::Healthy)

@@ -35,7 +35,7 @@ pub async fn run(global: &Global, args: &Tools, terminal: &mut Terminal) -> Resu
 }
 
 pub(super) async fn connect(global: &Global) -> Result<(Client, Target), Error> {
-    let target = Target::parse(&global.control)?;
+    let target = Target::of(global)?;
     let client = Client::connect(&target, global.timeout).await;
     Ok((client.map_err(|failure| Error::control(&target, failure))?, target))
 }

@@ -1,6 +1,7 @@
 //! Values → what people and programs read. Everything here is a plain function of its arguments: the time, the
 //! time zone and the width are given, nothing is asked of the machine.
 
+pub mod audit;
 pub mod cache;
 pub mod calls;
 pub mod codes;

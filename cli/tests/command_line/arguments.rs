@@ -34,9 +34,13 @@ fn mistakes_are_told_on_standard_error_with_code_64() {
         (&["maintenance", "on"], "--reason <TEXT>"),
         (&["events", "--type", "restord"], "the types are node_started, "),
         (&["events", "--since", "yesterday"], "such as 15m or 24h is needed"),
-        (&["nodes", "--control", "https://127.0.0.1:7400"], "plain http only"),
+        (&["nodes", "--control", "http://10.0.0.1:7400"], "neither encrypted nor authenticated"),
+        (&["nodes", "--control", "http://127.0.0.1:7400", "--ca", "x"], "is not encrypted"),
+        (&["nodes", "--cert", "x"], "--key"),
+        (&["certs", "init", "--user", "king/ann"], "roles are viewer, editor and operator"),
+        (&["certs", "init", "--host", "https://x"], "without scheme and port"),
         (&["nodes", "--control", "127.0.0.1"], "it needs a host and a port"),
-        (&["nodes", "--control", "ftp://127.0.0.1:1"], "the scheme is not http"),
+        (&["nodes", "--control", "ftp://127.0.0.1:1"], "the scheme is neither https nor http"),
         (&["nodes", "--control", "http://127.0.0.1:7400/mcp"], "a path has no meaning here"),
     ] {
         let done = o1ctl(arguments);
@@ -48,11 +52,11 @@ fn mistakes_are_told_on_standard_error_with_code_64() {
 #[test]
 fn the_environment_names_the_control_plane_and_a_flag_overrides_it() {
     let nowhere = |arguments: &[&str]| {
-        done(program().env("O1_CONTROL", "http://nowhere.invalid:1").args(arguments)).err
+        done(program().env("O1_CONTROL", "https://nowhere.invalid:1").args(arguments)).err
     };
     assert!(nowhere(&["nodes"]).contains("nowhere.invalid"), "{}", nowhere(&["nodes"]));
-    let flag = nowhere(&["nodes", "--control", "elsewhere.invalid:1"]);
-    assert!(flag.contains("http://elsewhere.invalid:1"), "{flag}");
+    let flag = nowhere(&["nodes", "--control", "https://elsewhere.invalid:1"]);
+    assert!(flag.contains("https://elsewhere.invalid:1"), "{flag}");
 }
 
 #[test]

@@ -22,8 +22,13 @@ fn told(control: &str) -> String {
 
 #[track_caller]
 fn told_within(control: &str, limit: &str) -> String {
+    told_with(control, limit, 3)
+}
+
+#[track_caller]
+fn told_with(control: &str, limit: &str, code: i32) -> String {
     let done = o1ctl(["--control", control, "--timeout", limit, "status"]);
-    assert_eq!((done.code, done.out.as_str()), (Some(3), ""), "{}", done.err);
+    assert_eq!((done.code, done.out.as_str()), (Some(code), ""), "{}", done.err);
     done.err.replace(control, "http://HOST:PORT")
 }
 
@@ -76,7 +81,7 @@ fn offline() {
 
 #[test]
 fn a_name_that_does_not_resolve() {
-    let told = told("http://control.invalid:7400");
+    let told = told("https://control.invalid:7400");
     assert!(
         told.starts_with("error: the name `control.invalid` in http://HOST:PORT does not resolve: "),
         "{told}"
@@ -168,19 +173,20 @@ fn a_silent_server() {
 
 #[test]
 fn a_server_that_refuses_the_caller() {
-    for (status, message) in [("16", "who are you?"), ("7", "not you")] {
+    for (status, message, words) in
+        [("16", "who are you?", "does not know who you are"), ("7", "not you", "does not allow that")]
+    {
         let headers: &'static [_] = Box::leak(Box::new([
             ("content-type", "application/grpc"),
             ("grpc-status", status),
             ("grpc-message", message),
         ]));
-        let told = told(&grpc(headers));
-        let expected =
-            format!("error: the control plane at http://HOST:PORT refuses this caller: {message}\n\nhint: ");
+        let told = told_with(&grpc(headers), "20s", 5);
+        let expected = format!("error: the control plane at http://HOST:PORT {words}: {message}\n\nhint: ");
         assert!(told.starts_with(&expected), "{told}");
     }
-    let proxy = told(&answering(401, &[], ""));
-    assert!(proxy.contains("refuses this caller"), "{proxy}");
+    let proxy = told_with(&answering(401, &[], ""), "20s", 5);
+    assert!(proxy.contains("who you are: a proxy answers with HTTP status 401"), "{proxy}");
 }
 
 #[test]

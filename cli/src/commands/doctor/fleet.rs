@@ -28,8 +28,8 @@ const TOO_MUCH_SKEW: Duration = Duration::from_secs(30);
 /// # Errors
 /// An address that is none.
 pub(super) async fn look(global: &Global) -> Result<Vec<Check>, Error> {
-    let target = Target::parse(&global.control)?;
-    let usual = global.control == USUAL;
+    let target = Target::of(global)?;
+    let usual = target.to_string() == USUAL;
     let asked = async {
         let mut client = Client::connect(&target, global.timeout).await?;
         let status = client.status().await?;

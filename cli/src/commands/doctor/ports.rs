@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use o1_process::tls::ClientFiles;
 use serde_json::Value;
 use std::{
     io,
@@ -96,7 +97,7 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 /// Whoever speaks HTTP/2 alone may be a control plane.
 async fn control_plane(address: SocketAddr) -> Seen {
     let asked = async {
-        let target = Target::parse(&format!("http://{address}")).ok()?;
+        let target = Target::new(&format!("http://{address}"), ClientFiles::default(), None, true).ok()?;
         let mut client = Client::connect(&target, LIMIT).await.ok()?;
         Some(client.status().await)
     };

@@ -48,7 +48,7 @@ pub async fn run(
             "o1ctl status --watch follows the fleet in a pipe, with --json for programs",
         ));
     }
-    let target = Target::parse(&global.control)?;
+    let target = Target::of(global)?;
     let failed = |failure| Error::control(&target, failure);
     let mut client = Client::connect(&target, global.timeout).await.map_err(failed)?;
     let first = client.status().await.map_err(failed)?;

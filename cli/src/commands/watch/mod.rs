@@ -36,7 +36,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<Exit, Error> {
     let mut follower = Follower {
-        target: Target::parse(&global.control)?,
+        target: Target::of(global)?,
         limit: global.timeout,
         args,
         terminal,
