@@ -100,12 +100,9 @@ impl App {
                 () = over.cancelled() => {}
             }
         });
-        let (audit, refusals) = Audit::new(store.clone());
-        let (refused, handshakes) = mpsc::channel(REFUSED);
-        tasks.spawn("audit", OnExit::Shutdown, refusals.run(audit.clone(), handshakes, tasks.stopping()));
-        let encrypted = server.is_some();
+        let (encrypted, asks) = (server.is_some(), access.asks());
+        let (audit, refused) = begin_audit(store.clone(), &tasks);
         let connections = tls::listen(grpc, server, &tasks, refused);
-        let asks = access.asks();
         let context =
             Context { hub, board, store, events, access, audit, desk: changes, tasks: tasks.clone() };
         tasks.spawn("grpc", OnExit::Shutdown, async move {
@@ -171,6 +168,14 @@ async fn publish(mut published: watch::Receiver<Published>, hub: Arc<Hub>) {
 
 fn set_target(published: &Published, hub: &Hub) {
     hub.set_target(published.running.clone(), published.way.clone(), Now::read());
+}
+
+/// The audit, and where failed handshakes are told to it.
+fn begin_audit(store: Arc<dyn Store>, tasks: &Tasks) -> (Audit, mpsc::Sender<tls::Refused>) {
+    let (audit, refusals) = Audit::new(store);
+    let (refused, handshakes) = mpsc::channel(REFUSED);
+    tasks.spawn("audit", OnExit::Shutdown, refusals.run(audit.clone(), handshakes, tasks.stopping()));
+    (audit, refused)
 }
 
 /// What connections are accepted with, and by what callers are known. Both are read again when their files change.

@@ -84,6 +84,10 @@ mod tls;
 #[cfg(test)]
 mod top;
 #[cfg(test)]
+mod trust;
+#[cfg(test)]
+mod trust_rotation;
+#[cfg(test)]
 mod up;
 
 /// A configuration of these upstreams, each as [`o1_tests::Backend::upstream`] writes one.

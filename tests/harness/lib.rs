@@ -1,14 +1,15 @@
 //! What the tests of the whole are made of: the real binaries as child processes ([`process`], [`planes`]), a
 //! client and a backend that speak MCP in raw bytes ([`http`], [`mcp`], [`backend`]), a TCP balancer
-//! ([`balancer`]), the official peers ([`peers`]), a pair of stores of which one is the other's backup ([`site`]), a
-//! terminal to draw on ([`tmux`]), a fleet for the programs of `examples/` ([`tour`]), ports that can be used again
-//! ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
+//! ([`balancer`]), the official peers ([`peers`]), a pair of stores of which one is the other's backup ([`site`]),
+//! gRPC in raw bytes over TLS ([`grpc`]), a terminal to draw on ([`tmux`]), a fleet for the programs of `examples/`
+//! ([`tour`]), ports that can be used again ([`ports`]) and waiting for values instead of sleeping ([`wait`]).
 //!
 //! This crate must never use code of the product: a fault there would hide itself.
 
 pub mod backend;
 pub mod balancer;
 pub mod binaries;
+pub mod grpc;
 pub mod http;
 pub mod mcp;
 pub mod peers;

@@ -79,6 +79,14 @@ impl ControlPlane {
         Self::begin(document, false, &[]).await
     }
 
+    /// The same with flags.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_without_file_with(document: &str, flags: &[&str]) -> Self {
+        Self::begin(document, false, flags).await
+    }
+
     async fn begin(config: &str, has_file: bool, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(dir.path().join("etc")).expect("the directory is ours");
@@ -213,6 +221,8 @@ pub struct Options {
     pub not_ready: bool,
     /// Listen on every address of the machine.
     pub exposed: bool,
+    /// The control plane by another URL than `http://` and its address.
+    pub control: Option<String>,
 }
 
 /// A data plane.
@@ -225,7 +235,7 @@ pub struct DataPlane {
     pub admin: SocketAddr,
     /// What it is called.
     pub node_id: String,
-    control: SocketAddr,
+    control: String,
     state: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -245,11 +255,12 @@ impl DataPlane {
     /// It does not start.
     pub async fn start_with(control: SocketAddr, node_id: &str, options: Options) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory");
+        let control = options.control.clone().unwrap_or_else(|| format!("http://{control}"));
         let mut listen = ports::lasting();
         if options.exposed {
             listen.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
         }
-        let (process, mut listen, admin) = Self::run(state.path(), control, node_id, listen, &options).await;
+        let (process, mut listen, admin) = Self::run(state.path(), &control, node_id, listen, &options).await;
         if options.exposed {
             listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
@@ -261,14 +272,14 @@ impl DataPlane {
 
     async fn run(
         state: &Path,
-        control: SocketAddr,
+        control: &str,
         node_id: &str,
         listen: SocketAddr,
         options: &Options,
     ) -> (Process, SocketAddr, SocketAddr) {
         let _ = std::fs::remove_file(state.join("addresses.json"));
         let mut process = Process::start("o1-data-plane", &binary("o1-data-plane"), |command| {
-            command.args(["--control", &format!("http://{control}"), "--node-id", node_id]);
+            command.args(["--control", control, "--node-id", node_id]);
             command.args(["--listen", &listen.to_string(), "--admin", "127.0.0.1:0"]);
             command.arg("--state-dir").arg(state).args(&options.arguments);
             command.envs(options.environment.iter().map(|(name, value)| (name, value)));
@@ -288,7 +299,7 @@ impl DataPlane {
         self.process.kill();
         let options = Options { environment: self.environment.clone(), ..Options::default() };
         (self.process, self.listen, self.admin) =
-            Self::run(self.state.path(), self.control, &self.node_id, self.listen, &options).await;
+            Self::run(self.state.path(), &self.control, &self.node_id, self.listen, &options).await;
     }
 }
 

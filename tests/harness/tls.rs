@@ -1,6 +1,9 @@
 //! A certificate authority of the test's own: certificates for servers and clients on 127.0.0.1, as PEM files.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    date_time_ymd,
+};
 use std::{fs, path::Path, sync::Arc};
 use tokio_rustls::{
     TlsAcceptor,
@@ -51,6 +54,21 @@ impl Authority {
     #[must_use]
     pub fn issue(&self) -> Pair {
         let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address is a name");
+        let key = KeyPair::generate().expect("keys can be made");
+        let cert = params.signed_by(&key, &self.issuer).expect("an authority signs");
+        Pair { cert: cert.pem(), key: key.serialize_pem() }
+    }
+
+    /// A certificate for a URI, such as `only1://viewer/ann`, valid from the first day of a year to that of another.
+    ///
+    /// # Panics
+    /// The library cannot make certificates.
+    #[must_use]
+    pub fn issue_for(&self, uri: &str, years: (i32, i32)) -> Pair {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a URI is ASCII"))];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
         let key = KeyPair::generate().expect("keys can be made");
         let cert = params.signed_by(&key, &self.issuer).expect("an authority signs");
         Pair { cert: cert.pem(), key: key.serialize_pem() }
