@@ -206,9 +206,14 @@ impl<'a> Tale<'a> {
             .stable
             .map_or_else(|| "long enough".to_owned(), |stable| format!("for {}", span::words(stable)));
         let hold = self.hold().map(|hold| format!(", not before {hold}")).unwrap_or_default();
+        // A node whose breaker is open sees more than its probes do, and one node is not the fleet.
+        let whose = match self.primary_trouble() {
+            Some(_) => "For enough observers the primary",
+            None => "The primary",
+        };
         match (self.failover.healthy_since, self.status.as_of) {
             (Some(since), Some(now)) => format!(
-                "The primary has been healthy for {}: restored by itself once it has been {stable}{hold}",
+                "{whose} has been healthy for {}: restored by itself once it has been {stable}{hold}",
                 span::words(span::since(since, now)),
             ),
             _ => format!("Restored by itself once the primary has been healthy {stable}{hold}"),

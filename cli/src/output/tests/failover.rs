@@ -230,6 +230,18 @@ fn every_stage_has_its_own_words() {
           It was decided for the backup: 3 of 3 fresh observers see the primary unhealthy. Reads come from the snapshot, marked stale; 12 writes wait in the journal.
           The primary has been healthy for 12s: restored by itself once it has been for 30s. More: o1ctl explain files
         ");
+    // One node's breaker is still open.
+    insta::assert_snapshot!(told(|failover| {
+        failover.hold_until = None;
+        failover.healthy_since = Some(moment("2026-11-21T17:04:48Z"));
+        (failover.observers_unhealthy, failover.observers_healthy) = (1, 2);
+        failover.primary_verdict = Verdict::Healthy;
+        failover.nodes.iter_mut().skip(1).for_each(|node| node.primary_health = health(Verdict::Healthy));
+    }), @"
+        files | ⚠️ backup | snapshot
+          Primary unhealthy: connection refused on 1 of 3 nodes since 17:02:11. Reads come from the snapshot, marked stale; 12 writes wait in the journal.
+          For enough observers the primary has been healthy for 12s: restored by itself once it has been for 30s. More: o1ctl explain files
+        ");
     insta::assert_snapshot!(told(|failover| {
         (failover.decision, failover.desired) = (Decision::SyncingBack, Some(Store::Primary));
         failover.nodes.iter_mut().for_each(|node| {
