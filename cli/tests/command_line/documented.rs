@@ -194,6 +194,11 @@ const SHOWN: &[(&str, &[&str])] = &[
     ("report", &["a_quiet_day_is_told_in_a_few_lines", "a_bad_day_says_what_happened_and_what_to_do"]),
     ("cache stats", &["tiers_in_which_something_happened_are_shown", "the_shape_of_stats_is_stable"]),
     ("cache purge", &["what_a_purge_did_is_said_by_node", "the_shape_of_a_purge_is_stable"]),
+    ("certs init", &["files_are_made_once_and_keys_are_for_their_owner"]),
+    ("certs add", &["names_are_bound_and_outlive_a_renewal_of_everything_else"]),
+    ("certs renew", &["names_are_bound_and_outlive_a_renewal_of_everything_else"]),
+    ("certs list", &["names_are_bound_and_outlive_a_renewal_of_everything_else"]),
+    ("audit", &["an_entry_says_who_what_why_and_what_came_of_it"]),
     ("token new", &["a_token_is_shown_once_with_the_line_that_makes_it_count"]),
     (
         "config check",
