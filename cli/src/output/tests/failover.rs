@@ -195,7 +195,7 @@ fn at_rest_there_is_nothing_to_say() {
 }
 
 #[test]
-fn every_stage_has_its_own_words() {
+fn every_stage_of_a_failover_has_its_own_words() {
     insta::assert_snapshot!(told(|failover| {
         failover.decision = Decision::Suspect;
         (failover.observers_unhealthy, failover.observers_healthy) = (1, 2);
@@ -220,8 +220,7 @@ fn every_stage_has_its_own_words() {
           Node n3 is on its way to the backup. More: o1ctl explain files
         ");
     insta::assert_snapshot!(told(|failover| {
-        failover.hold_until = None;
-        failover.healthy_since = Some(moment("2026-11-21T17:04:48Z"));
+        (failover.hold_until, failover.healthy_since) = (None, Some(moment("2026-11-21T17:04:48Z")));
         (failover.observers_unhealthy, failover.observers_healthy) = (0, 3);
         failover.primary_verdict = Verdict::Healthy;
         failover.nodes.iter_mut().for_each(|node| node.primary_health = health(Verdict::Healthy));
@@ -232,8 +231,7 @@ fn every_stage_has_its_own_words() {
         ");
     // One node's breaker is still open.
     insta::assert_snapshot!(told(|failover| {
-        failover.hold_until = None;
-        failover.healthy_since = Some(moment("2026-11-21T17:04:48Z"));
+        (failover.hold_until, failover.healthy_since) = (None, Some(moment("2026-11-21T17:04:48Z")));
         (failover.observers_unhealthy, failover.observers_healthy) = (1, 2);
         failover.primary_verdict = Verdict::Healthy;
         failover.nodes.iter_mut().skip(1).for_each(|node| node.primary_health = health(Verdict::Healthy));
@@ -242,6 +240,10 @@ fn every_stage_has_its_own_words() {
           Primary unhealthy: connection refused on 1 of 3 nodes since 17:02:11. Reads come from the snapshot, marked stale; 12 writes wait in the journal.
           For enough observers the primary has been healthy for 12s: restored by itself once it has been for 30s. More: o1ctl explain files
         ");
+}
+
+#[test]
+fn every_other_stage_has_its_own_words() {
     insta::assert_snapshot!(told(|failover| {
         (failover.decision, failover.desired) = (Decision::SyncingBack, Some(Store::Primary));
         failover.nodes.iter_mut().for_each(|node| {
