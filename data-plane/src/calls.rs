@@ -128,12 +128,12 @@ impl Calls {
         ring.push_front(Call { at, method, name, outcome, took, store });
     }
 
-    /// The latest ones, latest first, and how many were ever written down.
+    /// The latest ones, at most so many, latest first, and how many were ever written down.
     #[must_use]
-    pub fn latest(&self, failed: bool) -> (Vec<Call>, u64) {
+    pub fn latest(&self, failed: bool, limit: usize) -> (Vec<Call>, u64) {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = ring.iter().filter(|call| !failed || call.outcome.is_failure());
-        (wanted.cloned().collect(), self.kept.load(Relaxed))
+        (wanted.take(limit).cloned().collect(), self.kept.load(Relaxed))
     }
 }
 
@@ -177,15 +177,15 @@ mod tests {
         (0..1000).for_each(|_| end(Outcome::Ok));
         end(Outcome::Timeout);
         end(Outcome::ApplicationError);
-        let (all, kept) = calls.latest(false);
+        let (all, kept) = calls.latest(false, KEPT);
         assert_eq!((all.len(), kept), (52, 52));
-        let outcomes: Vec<_> = calls.latest(true).0.iter().map(|call| call.outcome).collect();
+        let outcomes: Vec<_> = calls.latest(true, KEPT).0.iter().map(|call| call.outcome).collect();
         assert_eq!(outcomes, [Outcome::ApplicationError, Outcome::Timeout], "latest first");
         for _ in 0..10 {
             tokio::time::advance(Duration::from_secs(1)).await;
             (0..1000).for_each(|_| end(Outcome::Cached));
         }
-        let (all, kept) = calls.latest(false);
+        let (all, kept) = calls.latest(false, KEPT);
         assert_eq!((all.len(), kept), (KEPT, 552), "the oldest go");
     }
 
@@ -199,7 +199,7 @@ mod tests {
             Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"x"}}"#);
         calls.ended(&list, Outcome::Cached, began, Instant::now(), None);
         calls.ended(&Bytes::new(), Outcome::Ok, began, Instant::now(), None);
-        let seen = calls.latest(false).0;
+        let seen = calls.latest(false, KEPT).0;
         let told: Vec<_> = seen.iter().map(|call| (call.method.as_str(), call.name.as_str())).collect();
         assert_eq!(told, [("", ""), ("resources/read", ""), ("tools/call", "read")]);
         assert_eq!((seen[2].took, seen[2].store), (Duration::from_millis(12), Some(Store::Backup)));

@@ -94,8 +94,14 @@ async fn each_unit_starts_its_program_as_it_says() {
             "it keeps its state where systemd made a place"
         );
         let mut process = Process::start(program, &binary(program), |command| {
-            command.args(&arguments).env("O1_LISTEN", "127.0.0.1:0").env("O1_ADMIN", "127.0.0.1:0");
+            let set = unit.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
+            command.args(&arguments).envs(set).env("O1_LISTEN", "127.0.0.1:0").env("O1_ADMIN", "127.0.0.1:0");
         });
+        for variable in ["O1_CONTROL", "O1_LISTEN", "O1_ADMIN"] {
+            // The files of the environment are for what differs: a flag would beat them.
+            let flag = format!("--{}", variable[3..].to_lowercase());
+            assert!(!line.contains(&format!("{flag} ")), "{}: {flag} in ExecStart", path.display());
+        }
         until(&format!("{program} to serve"), SOON, || {
             assert!(process.is_running(), "{}: {}", path.display(), process.stderr.text());
             std::future::ready(dir.path().join("state/addresses.json").is_file().then_some(()))

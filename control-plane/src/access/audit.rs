@@ -14,7 +14,10 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Entries of each kind that are kept.
@@ -23,8 +26,11 @@ pub const KEPT: usize = 10_000;
 const WAITING: usize = 256;
 /// The same refusal is written once in this time.
 const REPEAT: Duration = Duration::from_secs(600);
-/// Different refusals that are told apart.
+/// Different refusals that are told apart, in all and of one name on one machine.
 const APART: usize = 1000;
+const ALIKE: usize = 20;
+/// How often it is looked whose time is over.
+const SWEEP: Duration = Duration::from_secs(30);
 /// Characters of one text.
 const TEXT: usize = 1000;
 
@@ -196,7 +202,7 @@ impl Writer {
         mut handshakes: mpsc::Receiver<Refused>,
         stop: CancellationToken,
     ) {
-        let mut seen = Seen::default();
+        let (mut seen, mut sweep) = (Seen::default(), interval(SWEEP));
         loop {
             let entry = tokio::select! {
                 biased;
@@ -205,12 +211,16 @@ impl Writer {
                     audit.refused(&Caller::local(Some(address)), "handshake", "", &why.to_string());
                     continue;
                 }
-                () = stop.cancelled() => return,
+                now = sweep.tick() => {
+                    for entry in seen.over(|at| now.saturating_duration_since(at) >= REPEAT) {
+                        self.write(entry).await;
+                    }
+                    continue;
+                }
+                () = stop.cancelled() => break,
             };
             let Some(repeated) = seen.fresh(&entry, Instant::now()) else { continue };
-            if let Err(error) = self.store.begin_audit(Entry { repeated, ..entry }, KEPT).await {
-                tracing::error!(%error, "a refusal could not be noted in the audit");
-            }
+            self.write(Entry { repeated, ..entry }).await;
             match self.lost.swap(0, Ordering::Relaxed) {
                 0 => {}
                 lost => tracing::warn!(
@@ -219,39 +229,60 @@ impl Writer {
                 ),
             }
         }
+        for entry in seen.over(|_| true) {
+            self.write(entry).await;
+        }
+    }
+
+    async fn write(&self, entry: Entry) {
+        if let Err(error) = self.store.begin_audit(entry, KEPT).await {
+            tracing::error!(%error, "a refusal could not be noted in the audit");
+        }
     }
 }
 
 /// Which refusals were written lately.
 #[derive(Debug, Default)]
-struct Seen(HashMap<Same, (Instant, u32)>);
+struct Seen(HashMap<Same, Written>);
 
 /// What makes two refusals the same: machine, name, call and reason.
 type Same = (Option<IpAddr>, String, String, String);
 
+#[derive(Debug)]
+struct Written {
+    at: Instant,
+    /// How often the same came since, and the last of them.
+    more: u32,
+    last: Entry,
+}
+
 impl Seen {
-    /// How often the same came since it was written last; `None`: it is not to be written again yet.
+    /// How often the same came since it was written last; `None`: it is not to be written now.
     fn fresh(&mut self, entry: &Entry, now: Instant) -> Option<u32> {
         let from = entry.from.parse().ok().map(|address: std::net::SocketAddr| address.ip());
         let key = (from, entry.who.clone(), entry.action.clone(), entry.detail.clone());
-        let recent = |written: Instant| now.saturating_duration_since(written) < REPEAT;
-        if let Some((written, more)) = self.0.get_mut(&key) {
-            if recent(*written) {
-                *more = more.saturating_add(1);
+        if let Some(written) = self.0.get_mut(&key) {
+            if now.saturating_duration_since(written.at) < REPEAT {
+                (written.more, written.last) = (written.more.saturating_add(1), entry.clone());
                 return None;
             }
-            let repeated = std::mem::take(more);
-            *written = now;
-            return Some(repeated);
+            (written.at, written.last) = (now, entry.clone());
+            return Some(std::mem::take(&mut written.more));
         }
-        if self.0.len() >= APART {
-            self.0.retain(|_, (written, _)| recent(*written));
+        // Whoever makes up one reason after the other fills the log, and nobody else's place.
+        let alike = self.0.keys().filter(|(machine, who, ..)| (machine, who) == (&from, &entry.who)).count();
+        if alike >= ALIKE || self.0.len() >= APART {
+            return None;
         }
-        // A flood of different ones: what is told apart no more is written as it comes, for as long as the queue lasts.
-        if self.0.len() < APART {
-            self.0.insert(key, (now, 0));
-        }
+        self.0.insert(key, Written { at: now, more: 0, last: entry.clone() });
         Some(0)
+    }
+
+    /// Those of which more came than was written, as far as their time is over: the last of each, for all.
+    fn over(&mut self, is_over: impl Fn(Instant) -> bool) -> Vec<Entry> {
+        let over = self.0.extract_if(|_, written| is_over(written.at)).map(|(_, written)| written);
+        let told = over.filter(|written| written.more > 0);
+        told.map(|written| Entry { repeated: written.more - 1, ..written.last }).collect()
     }
 }
 
@@ -311,11 +342,28 @@ mod tests {
     #[test]
     fn a_flood_of_different_ones_costs_bounded_memory() {
         let (mut seen, now) = (Seen::default(), Instant::now());
-        for number in 0..3 * APART {
-            assert_eq!(seen.fresh(&refusal("10.0.0.1:1", &number.to_string()), now), Some(0));
+        let written =
+            (0..3 * APART).filter_map(|n| seen.fresh(&refusal("10.0.0.1:1", &n.to_string()), now)).count();
+        assert_eq!(written, ALIKE, "one machine takes nobody else's place");
+        for number in 0..2 * APART {
+            let from = format!("10.1.{}.{}:1", number / 250, number % 250);
+            assert_eq!(seen.fresh(&refusal(&from, "expired"), now).is_some(), number < APART - ALIKE);
         }
         assert_eq!(seen.0.len(), APART);
-        seen.fresh(&refusal("10.0.0.1:1", "later"), now + REPEAT);
-        assert_eq!(seen.0.len(), 1, "what is long ago makes room");
+        assert!(seen.over(|at| at <= now).is_empty(), "each was written");
+        assert_eq!(seen.0.len(), 0, "what is long ago makes room");
+    }
+
+    #[test]
+    fn what_came_again_is_told_when_its_time_is_over_although_it_never_comes_again() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        for _ in 0..100 {
+            seen.fresh(&refusal("10.0.0.1:1", "unknown token"), now);
+        }
+        seen.fresh(&refusal("10.0.0.2:1", "once"), now);
+        assert!(seen.over(|at| at < now).is_empty(), "not yet");
+        let told = seen.over(|_| true);
+        assert_eq!((told.len(), told[0].repeated), (1, 98), "a hundred: one before, this one, and 98");
+        assert!(seen.over(|_| true).is_empty());
     }
 }

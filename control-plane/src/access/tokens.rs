@@ -129,6 +129,9 @@ fn parse(
             Ok(token) if !names.insert(token.name.clone()) => {
                 problems.push((at + 1, format!("`{}` is there twice", token.name)));
             }
+            Ok(token) if tokens.iter().any(|other: &Token| other.hash == token.hash) => {
+                problems.push((at + 1, format!("the token of `{}` is somebody else's, too", token.name)));
+            }
             Ok(token) => tokens.push(token),
             Err(what) => problems.push((at + 1, what)),
         }
@@ -184,13 +187,11 @@ mod tests {
 
     #[test]
     fn lines_are_a_name_a_role_and_a_hash_or_a_file() {
-        let hash = blake3::hash(b"o1_abcdefghijklmnopqrstuvwx");
+        let hash = blake3::hash(b"another, which is as long");
         let found = read(&format!("# who\nann operator blake3:{hash} # me\n\nn1 node file:/t\n")).unwrap();
-        let expected = [("ann", Role::Operator), ("n1", Role::Node)].map(|(name, role)| Token {
-            name: name.to_owned(),
-            role,
-            hash,
-        });
+        let in_file = blake3::hash(b"o1_abcdefghijklmnopqrstuvwx");
+        let expected = [("ann", Role::Operator, hash), ("n1", Role::Node, in_file)]
+            .map(|(name, role, hash)| Token { name: name.to_owned(), role, hash });
         assert_eq!(found, expected);
     }
 
@@ -215,6 +216,8 @@ mod tests {
         }
         assert!(!error.contains("s3cret"), "{error}");
         assert!(read("# nobody\n").unwrap_err().contains("no token in it"));
+        let both = read("ann viewer file:/t\nbob operator file:/t\n").unwrap_err();
+        assert!(both.contains("(2, \"the token of `bob` is somebody else's, too"), "{both}");
     }
 
     #[test]

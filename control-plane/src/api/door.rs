@@ -41,25 +41,23 @@ impl Door {
             return Err(Status::internal("the connection has no other end"));
         };
         let stranger = Caller::local(Some(peer.address));
-        let need = rights::needed(path);
-        if need == Some(Need::Nothing) {
-            return Ok(stranger);
-        }
+        let needed = match rights::needed(path) {
+            Some(Need::Nothing) => return Ok(stranger),
+            Some(Need::Role(needed)) => needed,
+            // Offered by nobody, or by somebody who forgot to say to whom. Not audited: paths can be made up.
+            None => return Err(Status::unimplemented("")),
+        };
         let header = request.headers().get(http::header::AUTHORIZATION);
         let caller = self.access.caller(peer, header.map(http::HeaderValue::as_bytes)).map_err(|why| {
             self.audit.refused(&stranger, path, "", &why);
             errors::unknown_caller(why)
         })?;
-        match need {
-            Some(Need::Role(needed)) if !caller.may(needed) => {
-                let status = errors::denied(&caller, needed, rights::short(path));
-                self.audit.refused(&caller, path, "", status.message());
-                Err(status)
-            }
-            Some(_) => Ok(caller),
-            // Offered by nobody, or by somebody who forgot to say to whom.
-            None => Err(Status::unimplemented("")),
+        if caller.may(needed) {
+            return Ok(caller);
         }
+        let status = errors::denied(&caller, needed, rights::short(path));
+        self.audit.refused(&caller, path, "", status.message());
+        Err(status)
     }
 }
 

@@ -298,7 +298,9 @@ impl Registry {
                 if misfit && update.as_ref().is_some_and(|update| !update.whole) {
                     node.needs_whole();
                     out.event(node, What::Differs);
-                } else if let Some(version) = rejected.or(update.map(|update| update.version)) {
+                } else if let Some(version) =
+                    rejected.filter(|_| !misfit || update.is_some()).or(update.map(|update| update.version))
+                {
                     out.event(node, What::Refused(version.clone(), rejections.clone()));
                     node.refused = Some(Refusal { version, rejections });
                 }

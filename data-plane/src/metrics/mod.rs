@@ -99,7 +99,7 @@ impl Metrics {
         let meant = |name: &str| wanted.upstream.as_deref().is_none_or(|one| one == name);
         let mut found = Found::default();
         for (name, upstream) in upstreams.iter().filter(|(name, _)| meant(name)) {
-            let (calls, kept) = upstream.calls().latest(wanted.failed);
+            let (calls, kept) = upstream.calls().latest(wanted.failed, wanted.limit);
             let sample = upstream.sample();
             let known = sample.cache.iter().map(|tier| tier.hits + tier.stale).sum::<u64>();
             found.seen += sample.requests + known;

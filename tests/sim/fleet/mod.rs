@@ -82,7 +82,7 @@ async fn watched(stage: &Stage, figures: &mut Figures) -> Watchers {
         (cpu_time(pid) - before).as_secs_f64() / window.as_secs_f64() * 100.0
     };
     let alone = spent().await;
-    let watchers = Watchers::open(stage.control.listen, WATCHERS).await;
+    let mut watchers = Watchers::open(stage.control.listen, WATCHERS).await;
     let watched = spent().await;
     figures.add("processor time of the control plane, nobody watches", format!("{alone:.1} % of a core"));
     figures.add(

@@ -66,7 +66,7 @@ impl Watchers {
     }
 
     /// Waits until each has seen that every node runs this.
-    pub async fn have_seen(&self, revision: u64) {
+    pub async fn have_seen(&mut self, revision: u64) {
         until("every watcher to see it", PATIENCE, || {
             let saw = |status: &FleetStatus| {
                 let target = status.control_plane.as_ref().and_then(|one| one.target.as_ref());
@@ -77,6 +77,8 @@ impl Watchers {
             std::future::ready(all.then_some(()))
         })
         .await;
-        assert_eq!(self.reading.len(), self.latest.len(), "nobody's stream ended");
+        if let Some(ended) = self.reading.try_join_next() {
+            panic!("somebody's stream ended, or went back in time: {ended:?}");
+        }
     }
 }
