@@ -25,7 +25,7 @@ use o1_proto::{
         query_answer::Part,
     },
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -57,7 +57,7 @@ impl Admin {
         Err(errors::unknown_upstream(upstream, &known))
     }
 
-    /// The answers to come, how many nodes were asked, and how many are away.
+    /// The answers to come, and the nodes in numbers.
     fn purge(
         &self,
         node_id: &str,
@@ -65,7 +65,7 @@ impl Admin {
         tier: Option<Tier>,
         number: i32,
         actor: &str,
-    ) -> Result<(Answers<PurgeCacheResponse>, usize, usize), Status> {
+    ) -> Result<(Answers<PurgeCacheResponse>, Numbers), Status> {
         let (hub, only, now) = (&self.asker.hub, some(node_id), Now::read());
         let question =
             encode(Ask::Purge(PurgeQuery { upstream: upstream.to_owned(), tier: number }), Some(WITHIN));
@@ -74,20 +74,37 @@ impl Admin {
             Err(AskError::NotConnected) if !away.is_empty() => Vec::new(),
             asked => asked.map_err(|error| errors::ask(&error, node_id))?,
         };
+        let busy = asked.iter().filter(|asked| asked.is_err()).count();
+        let numbers = Numbers { asked: asked.len() - busy, busy, away: away.len() };
         tracing::info!(
             actor,
             upstream = some(upstream).unwrap_or("all"),
             tier = tier.map_or("all", Tier::word),
             node = only.unwrap_or("all"),
-            asked = asked.len(),
-            away = away.len(),
+            asked = numbers.asked,
+            busy,
+            away = numbers.away,
             "somebody asked to purge the cache"
         );
-        let counts = (asked.len(), away.len());
         let away = stream::iter(away).map(|node_id| (node_id, Err(not_connected())));
         let answers = asked.into_iter().map(|asked| self.asker.answers(asked, Some(WITHIN)).map(said));
         let answers = stream::select_all(answers.map(Box::pin));
-        Ok((Box::pin(away.chain(answers).map(response)), counts.0, counts.1))
+        Ok((Box::pin(away.chain(answers).map(response)), numbers))
+    }
+}
+
+/// Whom an order for every node reached.
+struct Numbers {
+    asked: usize,
+    busy: usize,
+    away: usize,
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked, busy, away } = self;
+        write!(f, "{asked} nodes asked, {away} away")?;
+        if *busy > 0 { write!(f, ", {busy} busy") } else { Ok(()) }
     }
 }
 
@@ -119,8 +136,8 @@ impl AdminService for Admin {
         };
         let actor = caller.actor();
         let change = async { self.purge(&node_id, &upstream, tier, number, &actor) };
-        let told = |(_, asked, away): &(_, usize, usize)| format!("{asked} nodes asked, {away} away");
-        let (answers, ..) = audit::noted(&self.audit, &caller, deed, change, told).await?;
+        let told = |(_, numbers): &(_, Numbers)| numbers.to_string();
+        let (answers, _) = audit::noted(&self.audit, &caller, deed, change, told).await?;
         Ok(Response::new(answers))
     }
     async fn order_store(

@@ -1,7 +1,7 @@
 //! What nodes answer to a question that was passed on, part by part. Shared by the services that ask nodes.
 
 use super::errors;
-use crate::fleet::{Asked, Hub};
+use crate::fleet::{AskError, Asked, BusyNode, Hub};
 use futures_util::{Stream, stream};
 use o1_proto::{
     convert::from_duration,
@@ -27,20 +27,27 @@ impl Asker {
         Self { hub, stop }
     }
 
-    /// The parts of one node's answer, with the id of the node; each within `limit`. After an error there are no more.
+    /// The parts of one node's answer, with the id of the node; each within `limit`. After an error there are no more;
+    /// that the node was too busy to be asked is one.
     pub(super) fn answers(
         &self,
-        asked: Asked,
+        asked: Result<Asked, BusyNode>,
         limit: Option<Duration>,
     ) -> impl Stream<Item = (String, Result<Part, Status>)> + Send + use<> {
         let stop = self.stop.clone();
         stream::unfold(Some(asked), move |asked| {
             let stop = stop.clone();
             async move {
-                let mut asked = asked?;
+                let mut asked = match asked? {
+                    Ok(asked) => asked,
+                    Err(BusyNode(node_id)) => {
+                        let busy = errors::ask(&AskError::Busy, &node_id);
+                        return Some(((node_id, Err(busy)), None));
+                    }
+                };
                 let next = next(&mut asked, limit, &stop).await.transpose()?;
                 let node_id = asked.node_id.clone();
-                let rest = next.is_ok().then_some(asked);
+                let rest = next.is_ok().then_some(Ok(asked));
                 Some(((node_id, next), rest))
             }
         })

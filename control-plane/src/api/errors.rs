@@ -246,7 +246,8 @@ pub fn ask(error: &AskError, node_id: &str) -> Status {
         AskError::NotConnected if node_id.is_empty() => away("no node is connected".to_owned()),
         AskError::NotConnected => away(format!("node `{node_id}` is not connected")),
         AskError::Busy => {
-            let what = "as many questions to nodes are open as may be";
+            let to = if node_id.is_empty() { "nodes".to_owned() } else { format!("node `{node_id}`") };
+            let what = format!("as many questions to {to} are open as may be: try again in a moment");
             Failed::new(Code::ResourceExhausted, "BUSY", what).again().into()
         }
     }

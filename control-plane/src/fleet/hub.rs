@@ -60,6 +60,10 @@ pub enum AskError {
     Busy,
 }
 
+/// A node that has as many questions open as may be: its id. It was not asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusyNode(pub String);
+
 /// A question that a node was asked. Dropping it ends the answer.
 #[derive(Debug)]
 pub struct Asked {
@@ -306,7 +310,7 @@ impl Hub {
         ids
     }
 
-    /// Asks every connected node, or the one of this id.
+    /// Asks every connected node, or the one of this id. That one of them is busy is no reason not to ask the others.
     ///
     /// # Errors
     /// Why nobody can be asked.
@@ -315,12 +319,12 @@ impl Hub {
         only: Option<&str>,
         question: &[u8],
         now: Now,
-    ) -> Result<Vec<Asked>, AskError> {
+    ) -> Result<Vec<Result<Asked, BusyNode>>, AskError> {
         let ask = |(node_id, stream)| self.ask_on(node_id, stream, question);
-        self.askable(only, now)?.into_iter().map(ask).collect()
+        Ok(self.askable(only, now)?.into_iter().map(ask).collect())
     }
 
-    /// Asks the connected node whose id comes first, or the one of this id.
+    /// Asks the connected node whose id comes first of those that are not busy, or the one of this id.
     ///
     /// # Errors
     /// Why nobody can be asked.
@@ -330,8 +334,8 @@ impl Hub {
         question: &[u8],
         now: Now,
     ) -> Result<Asked, AskError> {
-        let (node_id, stream) = self.askable(only, now)?.into_iter().next().ok_or(AskError::NotConnected)?;
-        self.ask_on(node_id, stream, question)
+        let mut askable = self.askable(only, now)?.into_iter();
+        askable.find_map(|(id, stream)| self.ask_on(id, stream, question).ok()).ok_or(AskError::Busy)
     }
 
     fn ask_on(
@@ -339,9 +343,9 @@ impl Hub {
         node_id: String,
         stream: StreamId,
         question: &[u8],
-    ) -> Result<Asked, AskError> {
+    ) -> Result<Asked, BusyNode> {
         let mut fleet = self.lock();
-        let (id, parts) = fleet.queries.open(stream).map_err(|_| AskError::Busy)?;
+        let Ok((id, parts)) = fleet.queries.open(stream) else { return Err(BusyNode(node_id)) };
         fleet.send(stream, Out::Query { id, question: Question::Ask(question.to_vec()) });
         drop(fleet);
         Ok(Asked { node_id, id, parts, hub: self.clone() })

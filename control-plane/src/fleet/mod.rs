@@ -29,7 +29,7 @@ mod seal_keys;
 
 pub use decision_log::{Decided, DecisionLog};
 pub use drains::{Drain, Drains};
-pub use hub::{AskError, Asked, Hub};
+pub use hub::{AskError, Asked, BusyNode, Hub};
 pub use identity::{Identity, NodeUid, Reason, Rejection, ResourceKind, ResourceName};
 pub use node::{Node, NodeState, Refusal, SyncState};
 pub use outbox::{Goodbye, GoodbyeReason, Out, Outbox, Welcome};

@@ -1,6 +1,6 @@
 //! What waits to be sent on one stream: one slot for each kind of message, where the newest wins, so that a
 //! slow node costs the same memory as a fast one and nobody ever waits for either. Queries wait in a line, which
-//! is as short as the number of them that may be open.
+//! is as short as the number of them that may be open on a stream.
 
 use super::{Question, SealKey};
 use crate::config::{Revision, Version};

@@ -3,15 +3,17 @@
 //!
 //! A caller that does not read loses its answer; it never delays a node's stream.
 
-use super::StreamId;
+use super::{MAX_NODES, StreamId};
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
 };
 use tokio::sync::mpsc;
 
-/// Queries that are open at a time, over all nodes.
-const OPEN_MAX: usize = 256;
+/// Queries that are open at a time on one stream: as many as a node answers.
+pub(super) const ON_STREAM: usize = 16;
+/// Queries that are open at a time, over all nodes: a few askers may ask the largest fleet as a whole.
+const OPEN_MAX: usize = 4 * MAX_NODES;
 /// Parts of one answer that wait for its reader.
 const PARTS_MAX: usize = 32;
 
@@ -33,7 +35,7 @@ pub enum Lost {
     Behind,
 }
 
-/// As many queries are open as may be.
+/// As many queries are open as may be, on this stream or over all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
@@ -42,6 +44,8 @@ pub struct Busy;
 pub(super) struct Queries {
     last: u64,
     open: HashMap<u64, Open>,
+    /// Those of each stream that has some.
+    streams: HashMap<StreamId, Vec<u64>>,
 }
 
 #[derive(Debug)]
@@ -79,10 +83,13 @@ impl Queries {
 
     /// Opens a query on a stream.
     pub(super) fn open(&mut self, stream: StreamId) -> Result<(u64, Parts), Busy> {
-        if self.open.len() >= OPEN_MAX {
+        if self.open.len() >= OPEN_MAX
+            || self.streams.get(&stream).is_some_and(|open| open.len() >= ON_STREAM)
+        {
             return Err(Busy);
         }
         self.last += 1;
+        self.streams.entry(stream).or_default().push(self.last);
         let (sender, receiver) = mpsc::channel(PARTS_MAX);
         let lost = Arc::new(OnceLock::new());
         self.open.insert(self.last, Open { stream, parts: sender, lost: lost.clone() });
@@ -99,25 +106,30 @@ impl Queries {
             let _ = open.lost.set(Lost::Behind);
         }
         if last || refused {
-            self.open.remove(&id);
+            self.cancel(id);
         }
         refused && !last
     }
 
     /// Nobody wants the answer any more. The stream it would have come on, if it was still open.
     pub(super) fn cancel(&mut self, id: u64) -> Option<StreamId> {
-        self.open.remove(&id).map(|open| open.stream)
+        let stream = self.open.remove(&id)?.stream;
+        if let Some(ids) = self.streams.get_mut(&stream) {
+            ids.retain(|known| *known != id);
+            if ids.is_empty() {
+                self.streams.remove(&stream);
+            }
+        }
+        Some(stream)
     }
 
     /// A stream is over, and with it every answer on it.
     pub(super) fn closed(&mut self, stream: StreamId) {
-        self.open.retain(|_, open| {
-            let stays = open.stream != stream;
-            if !stays {
+        for id in self.streams.remove(&stream).unwrap_or_default() {
+            if let Some(open) = self.open.remove(&id) {
                 let _ = open.lost.set(Lost::Gone);
             }
-            stays
-        });
+        }
     }
 }
 
@@ -162,11 +174,28 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_open_at_a_time() {
+    fn only_so_many_are_open_at_a_time_on_one_stream() {
         let mut queries = Queries::default();
-        let held: Vec<_> = (0..OPEN_MAX).map(|_| queries.open(StreamId(1)).unwrap()).collect();
+        let mut held: Vec<_> = (0..ON_STREAM).map(|_| queries.open(StreamId(1)).unwrap()).collect();
         assert_eq!(queries.open(StreamId(1)).unwrap_err(), Busy);
+        let (other, _parts) = queries.open(StreamId(2)).expect("that is not the trouble of another");
         queries.cancel(held[0].0);
-        assert!(queries.open(StreamId(1)).is_ok());
+        held.push(queries.open(StreamId(1)).unwrap());
+        assert!(!queries.part(StreamId(1), held[1].0, vec![], true), "an end makes room too");
+        held.push(queries.open(StreamId(1)).unwrap());
+        assert_eq!(queries.open(StreamId(1)).unwrap_err(), Busy);
+        queries.closed(StreamId(1));
+        queries.cancel(other);
+        assert!(queries.open.is_empty() && queries.streams.is_empty(), "{queries:?}");
+    }
+
+    #[test]
+    fn the_largest_fleet_can_be_asked_and_there_is_an_end_to_it() {
+        let mut queries = Queries::default();
+        let streams = || (0..).map(|number| StreamId(number / 4));
+        let held: Vec<_> = streams().map_while(|stream| queries.open(stream).ok()).collect();
+        assert_eq!(held.len(), 4 * MAX_NODES);
+        queries.closed(StreamId(0));
+        assert!(queries.open(StreamId(u64::MAX)).is_ok());
     }
 }
