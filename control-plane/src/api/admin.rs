@@ -2,12 +2,13 @@
 
 use super::{
     answers::{Answers, Asker, encode, failure, some, stray},
-    audit, door,
+    audit::{self, Changes},
+    door,
     drain::Drains,
     errors, orders,
 };
 use crate::{
-    access::audit::{Audit, Deed},
+    access::audit::Deed,
     clock::Now,
     fleet::{AskError, Hub},
     stats::UpstreamLedger,
@@ -35,13 +36,18 @@ const WITHIN: Duration = Duration::from_secs(4);
 /// See the module.
 pub struct Admin {
     asker: Asker,
-    drains: Drains,
-    audit: Audit,
+    drains: Arc<Drains>,
+    changes: Changes,
 }
 
 impl Admin {
-    pub(super) fn new(hub: Arc<Hub>, store: Arc<dyn Store>, audit: Audit, stop: CancellationToken) -> Self {
-        Self { asker: Asker::new(hub, stop), drains: Drains::new(store), audit }
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        store: Arc<dyn Store>,
+        changes: Changes,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { asker: Asker::new(hub, stop), drains: Arc::new(Drains::new(store)), changes }
     }
 
     /// Refuses the name of an upstream that neither the target nor a node knows.
@@ -55,41 +61,6 @@ impl Admin {
             return Ok(());
         }
         Err(errors::unknown_upstream(upstream, &known))
-    }
-
-    /// The answers to come, and the nodes in numbers.
-    fn purge(
-        &self,
-        node_id: &str,
-        upstream: &str,
-        tier: Option<Tier>,
-        number: i32,
-        actor: &str,
-    ) -> Result<(Answers<PurgeCacheResponse>, Numbers), Status> {
-        let (hub, only, now) = (&self.asker.hub, some(node_id), Now::read());
-        let question =
-            encode(Ask::Purge(PurgeQuery { upstream: upstream.to_owned(), tier: number }), Some(WITHIN));
-        let away = hub.away(only, now);
-        let asked = match hub.ask_all(only, &question, now) {
-            Err(AskError::NotConnected) if !away.is_empty() => Vec::new(),
-            asked => asked.map_err(|error| errors::ask(&error, node_id))?,
-        };
-        let busy = asked.iter().filter(|asked| asked.is_err()).count();
-        let numbers = Numbers { asked: asked.len() - busy, busy, away: away.len() };
-        tracing::info!(
-            actor,
-            upstream = some(upstream).unwrap_or("all"),
-            tier = tier.map_or("all", Tier::word),
-            node = only.unwrap_or("all"),
-            asked = numbers.asked,
-            busy,
-            away = numbers.away,
-            "somebody asked to purge the cache"
-        );
-        let away = stream::iter(away).map(|node_id| (node_id, Err(not_connected())));
-        let answers = asked.into_iter().map(|asked| self.asker.answers(asked, Some(WITHIN)).map(said));
-        let answers = stream::select_all(answers.map(Box::pin));
-        Ok((Box::pin(away.chain(answers).map(response)), numbers))
     }
 }
 
@@ -134,38 +105,38 @@ impl AdminService for Admin {
             ),
             ..Deed::default()
         };
-        let actor = caller.actor();
-        let change = async { self.purge(&node_id, &upstream, tier, number, &actor) };
+        let (asker, actor) = (self.asker.clone(), caller.actor());
+        let change = async move { purge(&asker, &node_id, &upstream, tier, number, &actor) };
         let told = |(_, numbers): &(_, Numbers)| numbers.to_string();
-        let (answers, _) = audit::noted(&self.audit, &caller, deed, change, told).await?;
+        let (answers, _) = self.changes.noted(&caller, deed, change, told).await?;
         Ok(Response::new(answers))
     }
     async fn order_store(
         &self,
         request: Request<OrderStoreRequest>,
     ) -> Result<Response<OrderStoreResponse>, Status> {
-        orders::store(&self.asker.hub, &self.audit, request).await
+        orders::store(&self.asker.hub, &self.changes, request).await
     }
 
     async fn set_upstream_mode(
         &self,
         request: Request<SetUpstreamModeRequest>,
     ) -> Result<Response<SetUpstreamModeResponse>, Status> {
-        orders::mode(&self.asker.hub, &self.audit, request).await
+        orders::mode(&self.asker.hub, &self.changes, request).await
     }
 
     async fn set_maintenance(
         &self,
         request: Request<SetMaintenanceRequest>,
     ) -> Result<Response<SetMaintenanceResponse>, Status> {
-        orders::maintenance(&self.asker.hub, &self.audit, request).await
+        orders::maintenance(&self.asker.hub, &self.changes, request).await
     }
 
     async fn list_audit(
         &self,
         request: Request<ListAuditRequest>,
     ) -> Result<Response<ListAuditResponse>, Status> {
-        Ok(Response::new(audit::list(&self.audit, request.into_inner()).await?))
+        Ok(Response::new(audit::list(self.changes.audit(), request.into_inner()).await?))
     }
 
     async fn set_node_drain(
@@ -181,14 +152,48 @@ impl AdminService for Admin {
             why: asked.reason.clone(),
             ..Deed::default()
         };
-        let actor = caller.actor();
-        let change = self.drains.set(&self.asker.hub, asked, &actor);
+        let change = self.drains.clone().set(self.asker.hub.clone(), asked, caller.actor());
         let told = |done: &Response<SetNodeDrainResponse>| match done.get_ref().no_op {
             true => "it was so already".to_owned(),
             false => String::new(),
         };
-        audit::noted(&self.audit, &caller, deed, change, told).await
+        self.changes.noted(&caller, deed, change, told).await
     }
+}
+
+/// The answers to come, and the nodes in numbers.
+fn purge(
+    asker: &Asker,
+    node_id: &str,
+    upstream: &str,
+    tier: Option<Tier>,
+    number: i32,
+    actor: &str,
+) -> Result<(Answers<PurgeCacheResponse>, Numbers), Status> {
+    let (hub, only, now) = (&asker.hub, some(node_id), Now::read());
+    let question =
+        encode(Ask::Purge(PurgeQuery { upstream: upstream.to_owned(), tier: number }), Some(WITHIN));
+    let away = hub.away(only, now);
+    let asked = match hub.ask_all(only, &question, now) {
+        Err(AskError::NotConnected) if !away.is_empty() => Vec::new(),
+        asked => asked.map_err(|error| errors::ask(&error, node_id))?,
+    };
+    let busy = asked.iter().filter(|asked| asked.is_err()).count();
+    let numbers = Numbers { asked: asked.len() - busy, busy, away: away.len() };
+    tracing::info!(
+        actor,
+        upstream = some(upstream).unwrap_or("all"),
+        tier = tier.map_or("all", Tier::word),
+        node = only.unwrap_or("all"),
+        asked = numbers.asked,
+        busy,
+        away = numbers.away,
+        "somebody asked to purge the cache"
+    );
+    let away = stream::iter(away).map(|node_id| (node_id, Err(not_connected())));
+    let answers = asked.into_iter().map(|asked| asker.answers(asked, Some(WITHIN)).map(said));
+    let answers = stream::select_all(answers.map(Box::pin));
+    Ok((Box::pin(away.chain(answers).map(response)), numbers))
 }
 
 type Done = Result<o1_proto::wire::PurgePart, QueryFailure>;

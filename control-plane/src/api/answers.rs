@@ -16,7 +16,8 @@ use tonic::{Code, Status};
 /// A response in parts.
 pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Whom to ask, and until when.
+/// Whom to ask, and until when; clones are the same.
+#[derive(Clone)]
 pub(super) struct Asker {
     pub(super) hub: Arc<Hub>,
     stop: CancellationToken,

@@ -1,11 +1,8 @@
 //! `ConfigService`: is this document valid, what should run from now on, what runs, what ran before.
 
-use super::{audit, door, encode, errors, orders, paging, rollouts};
+use super::{audit::Changes, door, encode, errors, orders, paging, rollouts};
 use crate::{
-    access::{
-        Caller,
-        audit::{Audit, Deed},
-    },
+    access::{Caller, audit::Deed},
     config::{Change, Changed, Desk, Wish, compile},
     fleet::Hub,
     store::Store,
@@ -33,7 +30,7 @@ pub struct Config {
     store: Arc<dyn Store>,
     desk: Desk,
     hub: Arc<Hub>,
-    audit: Audit,
+    changes: Changes,
     stop: CancellationToken,
 }
 
@@ -42,16 +39,16 @@ impl Config {
         store: Arc<dyn Store>,
         desk: Desk,
         hub: Arc<Hub>,
-        audit: Audit,
+        changes: Changes,
         stop: CancellationToken,
     ) -> Self {
-        Self { store, desk, hub, audit, stop }
+        Self { store, desk, hub, changes, stop }
     }
 
     /// Asks for a change, and notes who did and what came of it.
     async fn change(&self, caller: &Caller, change: Change) -> Result<Changed, Status> {
         if change.dry_run {
-            return self.carry_out(change).await;
+            return carry_out(self.desk.clone(), change).await;
         }
         let (action, subject) = match &change.wish {
             Wish::Document(_, name) => ("ConfigService/ApplyConfig", name.clone()),
@@ -64,34 +61,34 @@ impl Config {
             (true, _) => format!("nothing changed: version {}", changed.version),
             _ => format!("version {}", changed.version),
         };
-        audit::noted(&self.audit, caller, deed, self.carry_out(change), told).await
+        self.changes.noted(caller, deed, carry_out(self.desk.clone(), change), told).await
     }
+}
 
-    /// Asks for a change, and says in the log who did and what came of it.
-    async fn carry_out(&self, change: Change) -> Result<Changed, Status> {
-        let Change { dry_run, actor, comment, request_id, .. } = change.clone();
-        let wish = match &change.wish {
-            Wish::Document(_, name) => format!("apply {name}"),
-            Wish::Revision(number) => format!("roll back to {number}"),
-        };
-        match self.desk.change(change).await {
-            Ok(changed) => {
-                let (version, no_op) = (&changed.version, changed.no_op);
-                tracing::info!(actor, wish, comment, request_id, dry_run, %version, no_op, "somebody changed the configuration");
-                Ok(changed)
-            }
-            Err(error) => {
-                let status = errors::change(&error);
-                tracing::warn!(
-                    actor,
-                    wish,
-                    comment,
-                    request_id,
-                    why = status.message(),
-                    "somebody changed the configuration in vain"
-                );
-                Err(status)
-            }
+/// Asks for a change, and says in the log who did and what came of it.
+async fn carry_out(desk: Desk, change: Change) -> Result<Changed, Status> {
+    let Change { dry_run, actor, comment, request_id, .. } = change.clone();
+    let wish = match &change.wish {
+        Wish::Document(_, name) => format!("apply {name}"),
+        Wish::Revision(number) => format!("roll back to {number}"),
+    };
+    match desk.change(change).await {
+        Ok(changed) => {
+            let (version, no_op) = (&changed.version, changed.no_op);
+            tracing::info!(actor, wish, comment, request_id, dry_run, %version, no_op, "somebody changed the configuration");
+            Ok(changed)
+        }
+        Err(error) => {
+            let status = errors::change(&error);
+            tracing::warn!(
+                actor,
+                wish,
+                comment,
+                request_id,
+                why = status.message(),
+                "somebody changed the configuration in vain"
+            );
+            Err(status)
         }
     }
 }

@@ -24,10 +24,10 @@ impl Drains {
     }
 
     pub(super) async fn set(
-        &self,
-        hub: &Hub,
+        self: Arc<Self>,
+        hub: Arc<Hub>,
         asked: SetNodeDrainRequest,
-        actor: &str,
+        actor: String,
     ) -> Result<Response<SetNodeDrainResponse>, Status> {
         let SetNodeDrainRequest { node_id, drain, reason } = asked;
         // Each turn is as short as the store's own limit.

@@ -182,6 +182,13 @@ pub fn no_revision(number: u64) -> Status {
     Failed::new(Code::NotFound, "NO_SUCH_REVISION", what).resource("revision", &number.to_string()).into()
 }
 
+/// As many changes are under way as may be.
+#[must_use]
+pub fn changes_wait() -> Status {
+    let what = "as many changes wait as may: try again in a moment";
+    Failed::new(Code::ResourceExhausted, "BUSY", what).again().into()
+}
+
 /// Changes of the configuration that are not made.
 #[must_use]
 pub fn change(error: &ChangeError) -> Status {
@@ -207,10 +214,7 @@ pub fn change(error: &ChangeError) -> Status {
         ChangeError::NoRevision(number) => no_revision(*number),
         ChangeError::OtherRequest => invalid("request_id: it was another change before: choose a new one"),
         ChangeError::Store(error) => store(error),
-        ChangeError::Busy => {
-            let what = "as many changes wait as may: try again in a moment";
-            Failed::new(Code::ResourceExhausted, "BUSY", what).again().into()
-        }
+        ChangeError::Busy => changes_wait(),
         ChangeError::Stopping => stopping(),
     }
 }

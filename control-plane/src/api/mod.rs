@@ -39,6 +39,7 @@ use crate::{
     store::Store,
 };
 use admin::Admin;
+use audit::Changes;
 use config::Config;
 use door::{Door, Wire};
 use futures_util::{Stream, StreamExt as _};
@@ -107,13 +108,14 @@ pub async fn serve(
     let inspect = InspectServiceServer::new(Inspect::new(context.hub.clone(), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let admin = Admin::new(context.hub.clone(), context.store.clone(), context.audit.clone(), stop.clone());
+    let changes = Changes::new(context.audit.clone(), context.tasks.clone());
+    let admin = Admin::new(context.hub.clone(), context.store.clone(), changes.clone(), stop.clone());
     let admin = AdminServiceServer::new(admin)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let door = Door::new(context.access, context.audit.clone());
     let (audit, hub) = (context.audit, context.hub);
-    let config = Config::new(context.store, context.desk, hub.clone(), audit.clone(), stop.clone());
+    let config = Config::new(context.store, context.desk, hub.clone(), changes, stop.clone());
     let nodes = NodeServiceServer::new(Nodes::new(hub, context.events.clone(), audit, context.tasks))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);

@@ -1,8 +1,8 @@
 //! What operators order about failovers: checked, carried out, and answered once it is on disk.
 
-use super::{audit, door, encode, errors};
+use super::{audit::Changes, door, encode, errors};
 use crate::{
-    access::audit::{Audit, Deed},
+    access::audit::Deed,
     clock::Now,
     fleet::Hub,
     health::{Maintenance, Mode, ModeOrder, Order},
@@ -14,7 +14,7 @@ use o1_proto::{
         SetUpstreamModeRequest, SetUpstreamModeResponse, UpstreamMode,
     },
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
@@ -25,8 +25,8 @@ const MAX_TEXT: usize = 1000;
 
 /// A store should serve.
 pub(super) async fn store(
-    hub: &Hub,
-    audit: &Audit,
+    hub: &Arc<Hub>,
+    changes: &Changes,
     request: Request<OrderStoreRequest>,
 ) -> Result<Response<OrderStoreResponse>, Status> {
     let caller = door::caller(&request);
@@ -41,9 +41,8 @@ pub(super) async fn store(
         force: asked.force,
         dry_run: asked.dry_run,
     };
-    let change = order_store(hub, &order, caller.actor());
     if order.dry_run {
-        return change.await;
+        return order_store(hub.clone(), order, caller.actor()).await;
     }
     let forced = if order.force { ", forced" } else { "" };
     let deed = Deed {
@@ -52,15 +51,16 @@ pub(super) async fn store(
         why: order.reason.clone(),
         request_id: order.request_id.clone(),
     };
-    audit::noted(audit, &caller, deed, change, |done| format!("term {}", done.get_ref().term)).await
+    let change = order_store(hub.clone(), order, caller.actor());
+    changes.noted(&caller, deed, change, |done| format!("term {}", done.get_ref().term)).await
 }
 
 async fn order_store(
-    hub: &Hub,
-    order: &Order,
+    hub: Arc<Hub>,
+    order: Order,
     actor: String,
 ) -> Result<Response<OrderStoreResponse>, Status> {
-    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.order(order, moment)))?;
+    let answer = given(&hub, |now| hub.order(now, |decisions, moment| decisions.order(&order, moment)))?;
     let Order { upstream, target, force, dry_run, reason, request_id, .. } = order;
     let target = target.word();
     match answer {
@@ -81,7 +81,7 @@ async fn order_store(
                 anew,
                 "somebody ordered a store"
             );
-            settled(hub, *dry_run).await?;
+            settled(&hub, dry_run).await?;
             Ok(Response::new(OrderStoreResponse {
                 term: ordered.term,
                 decision_id: ordered.decision_id,
@@ -92,7 +92,7 @@ async fn order_store(
             }))
         }
         Err(error) => {
-            let status = errors::order(&error, upstream);
+            let status = errors::order(&error, &upstream);
             let why = status.message();
             tracing::warn!(actor, upstream, target, force, reason, why, "somebody ordered a store in vain");
             Err(status)
@@ -102,8 +102,8 @@ async fn order_store(
 
 /// An upstream is pinned, or no longer.
 pub(super) async fn mode(
-    hub: &Hub,
-    audit: &Audit,
+    hub: &Arc<Hub>,
+    changes: &Changes,
     request: Request<SetUpstreamModeRequest>,
 ) -> Result<Response<SetUpstreamModeResponse>, Status> {
     let caller = door::caller(&request);
@@ -129,20 +129,21 @@ pub(super) async fn mode(
         why: order.reason.clone(),
         request_id: order.request_id.clone(),
     };
-    let change = set_mode(hub, &order, caller.actor());
-    audit::noted(audit, &caller, deed, change, |_| until(order.expires_in)).await
+    let expires_in = order.expires_in;
+    let change = set_mode(hub.clone(), order, caller.actor());
+    changes.noted(&caller, deed, change, move |_| until(expires_in)).await
 }
 
 async fn set_mode(
-    hub: &Hub,
-    order: &ModeOrder,
+    hub: Arc<Hub>,
+    order: ModeOrder,
     actor: String,
 ) -> Result<Response<SetUpstreamModeResponse>, Status> {
-    let answer = given(hub, |now| hub.order(now, |decisions, moment| decisions.set_mode(order, moment)))?;
+    let answer = given(&hub, |now| hub.order(now, |decisions, moment| decisions.set_mode(&order, moment)))?;
     let ModeOrder { upstream, mode, expires_in, reason, request_id } = order;
     let (mode, expires_in) = (mode.word(), expires_in.map(tracing::field::debug));
     if let Err(error) = answer {
-        let status = errors::order(&error, upstream);
+        let status = errors::order(&error, &upstream);
         tracing::warn!(actor, upstream, mode, reason, why = status.message(), "somebody set a mode in vain");
         return Err(status);
     }
@@ -155,17 +156,17 @@ async fn set_mode(
         request_id,
         "somebody set the mode of an upstream"
     );
-    settled(hub, false).await?;
+    settled(&hub, false).await?;
     let now = Now::read();
-    let status = hub.look_at_all(now, |_, _, decisions, moment| decisions.status(upstream, moment));
-    let failover = status.map(|status| encode::failover(upstream, status, now.wall));
+    let status = hub.look_at_all(now, |_, _, decisions, moment| decisions.status(&upstream, moment));
+    let failover = status.map(|status| encode::failover(&upstream, status, now.wall));
     Ok(Response::new(SetUpstreamModeResponse { failover }))
 }
 
 /// Nothing is decided by itself, or it is again.
 pub(super) async fn maintenance(
-    hub: &Hub,
-    audit: &Audit,
+    hub: &Arc<Hub>,
+    changes: &Changes,
     request: Request<SetMaintenanceRequest>,
 ) -> Result<Response<SetMaintenanceResponse>, Status> {
     let caller = door::caller(&request);
@@ -178,19 +179,19 @@ pub(super) async fn maintenance(
         why: reason.clone(),
         request_id: request_id.clone(),
     };
-    let change = set_maintenance(hub, enabled, expires_in, reason, request_id, caller.actor());
-    audit::noted(audit, &caller, deed, change, |_| until(expires_in)).await
+    let change = set_maintenance(hub.clone(), enabled, expires_in, reason, request_id, caller.actor());
+    changes.noted(&caller, deed, change, move |_| until(expires_in)).await
 }
 
 async fn set_maintenance(
-    hub: &Hub,
+    hub: Arc<Hub>,
     enabled: bool,
     expires_in: Option<Duration>,
     reason: String,
     request_id: String,
     actor: String,
 ) -> Result<Response<SetMaintenanceResponse>, Status> {
-    let answer = given(hub, |now| {
+    let answer = given(&hub, |now| {
         let until = expires_in.and_then(|expires| now.wall.checked_add(expires));
         let maintenance = Maintenance { on: enabled, until, reason: reason.clone() };
         hub.order(now, |decisions, moment| {
@@ -200,7 +201,7 @@ async fn set_maintenance(
     let state = answer.map_err(|error| errors::order(&error, ""))?;
     let expires_in = expires_in.map(tracing::field::debug);
     tracing::warn!(actor, enabled, expires_in, reason, request_id, "somebody set maintenance");
-    settled(hub, false).await?;
+    settled(&hub, false).await?;
     Ok(Response::new(SetMaintenanceResponse { decisions: convert::from_decision_state(state) }))
 }
 
