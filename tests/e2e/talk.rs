@@ -20,6 +20,14 @@ async fn listening(backends: [&Backend; 2]) {
     .await;
 }
 
+/// Waits until the session listens to a server that it uses, beside the view, which listens to every one.
+async fn heard(backend: &Backend) {
+    until("the stream of the session and that of the view", SOON, || async {
+        (backend.streams() >= 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_of_a_server_reaches_the_client_and_its_answer_finds_the_way_back() {
     let (gateway, left, right) = gateway(Era::Both).await;
@@ -100,6 +108,7 @@ async fn subscriptions_to_resources_reach_their_server_and_updates_the_client() 
     assert_eq!(left.received_of("resources/subscribe").len(), 0);
 
     let update = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"test://watched","x":1.10}}"#;
+    heard(&right).await;
     right.notify(update);
     let received = stream.notification("notifications/resources/updated", SOON).await;
     assert_eq!(received["params"]["uri"], "test://watched");
@@ -125,6 +134,7 @@ async fn log_levels_reach_every_server_and_log_messages_the_client() {
     }
     let message =
         r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":{"n":1.10}}}"#;
+    heard(&left).await;
     left.notify(message);
     let received =
         stream.message("a log message", SOON, |message| message["method"] == "notifications/message").await;
