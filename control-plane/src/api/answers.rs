@@ -95,7 +95,7 @@ pub(super) fn some(text: &str) -> Option<&str> {
 
 /// What a node says it cannot do, as the failure of a call.
 pub(super) fn status(failure: &QueryFailure, node_id: &str) -> Status {
-    let message = format!("node `{node_id}`: {}", failure.message);
+    let message = errors::fitting(format!("node `{node_id}`: {}", failure.message));
     match failure.reason() {
         QueryFailureReason::NotFound => Status::not_found(message),
         QueryFailureReason::Busy => Status::resource_exhausted(message),

@@ -20,9 +20,16 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Problems of a document that one message names.
 const PROBLEMS: usize = 20;
-/// Characters of one problem in a message, and of a text among the details: they travel in headers, which are small.
+/// Bytes of one problem in a message, and of a text among the details or of a name in a message.
 const PROBLEM: usize = 140;
 const DETAIL: usize = 100;
+/// Bytes of a field: `document:` and its path.
+const FIELD: usize = 112;
+/// Names that one message lists.
+const NAMES: usize = 10;
+/// Bytes that a message takes in the headers of an answer. Clients take 16 KiB of them in all, and what else is in the
+/// details takes 6.
+const MESSAGE: usize = 8 << 10;
 /// Whose reasons they are.
 const DOMAIN: &str = "only1";
 /// When what is not possible now may be.
@@ -54,7 +61,7 @@ impl Failed {
     }
 
     fn field(mut self, field: impl Into<String>, what: &str) -> Self {
-        self.details.add_bad_request_violation(field, shortened(what, DETAIL));
+        self.details.add_bad_request_violation(shortened(&field.into(), FIELD), shortened(what, DETAIL));
         self
     }
 
@@ -74,14 +81,52 @@ impl Failed {
 
 impl From<Failed> for Status {
     fn from(failed: Failed) -> Self {
-        Self::with_error_details(failed.code, failed.message, failed.details)
+        Self::with_error_details(failed.code, fitting(failed.message), failed.details)
     }
 }
 
+/// A message that fits into the headers of an answer, where it is twice: percent-encoded, and among the details in
+/// base64.
+#[must_use]
+pub fn fitting(mut message: String) -> String {
+    let plain = |c: char| c.is_ascii_graphic() && !"\"#%<>`?{}".contains(c);
+    // In thirds of a byte.
+    let taken = |c: char| if plain(c) { 3 + 4 } else { c.len_utf8() * (9 + 4) };
+    let (mut room, more) = (3 * MESSAGE - taken('…'), '…');
+    let fits = |c: char| {
+        room = room.checked_sub(taken(c))?;
+        Some(c.len_utf8())
+    };
+    let end: usize = message.chars().map_while(fits).sum();
+    if end < message.len() {
+        message.truncate(end);
+        message.push(more);
+    }
+    message
+}
+
+/// At most so many bytes of a text, and a sign that there were more.
 fn shortened(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+/// A name as a message repeats it: whoever calls may have sent any text.
+fn name(text: &str) -> String {
+    shortened(text, DETAIL)
+}
+
+/// The first of these names, each once, and how many there are beside them.
+fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: BTreeSet<&str> = names.into_iter().collect();
+    let first: Vec<String> = names.iter().take(NAMES).copied().map(name).collect();
+    let first = first.join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 
@@ -241,12 +286,16 @@ fn invalid_document(problems: &[Problem]) -> Status {
 #[must_use]
 pub fn ask(error: &AskError, node_id: &str) -> Status {
     let no_node = |what| Failed::new(Code::NotFound, "NO_SUCH_NODE", what).resource("node", node_id).into();
+    let node_id = &name(node_id);
     let away = |what: String| Failed::new(Code::Unavailable, "NODE_NOT_CONNECTED", what).again().into();
     match error {
         AskError::NoNode(known) if known.is_empty() => {
             no_node(format!("no node `{node_id}`: this control plane knows no node"))
         }
-        AskError::NoNode(known) => no_node(format!("no node `{node_id}`; there are: {}", known.join(", "))),
+        AskError::NoNode(known) => {
+            let known = listed(known.iter().map(String::as_str));
+            no_node(format!("no node `{node_id}`; there are: {known}"))
+        }
         AskError::NotConnected if node_id.is_empty() => away("no node is connected".to_owned()),
         AskError::NotConnected => away(format!("node `{node_id}` is not connected")),
         AskError::Busy => {
@@ -259,15 +308,16 @@ pub fn ask(error: &AskError, node_id: &str) -> Status {
 
 /// An upstream that nobody knows; `known` are those that somebody does.
 #[must_use]
-pub fn unknown_upstream(name: &str, known: &BTreeSet<String>) -> Status {
-    let known: Vec<_> = known.iter().map(String::as_str).collect();
-    let hint = match closest(name, known.iter().copied()) {
-        Some(close) => format!("did you mean `{close}`?"),
-        None if known.is_empty() => "there are none".to_owned(),
-        None => format!("there are: {}", known.join(", ")),
+pub fn unknown_upstream(asked: &str, known: &BTreeSet<String>) -> Status {
+    let asked = name(asked);
+    let known = || known.iter().map(String::as_str);
+    let hint = match closest(&asked, known()) {
+        Some(close) => format!("did you mean `{}`?", name(close)),
+        None if known().next().is_none() => "there are none".to_owned(),
+        None => format!("there are: {}", listed(known())),
     };
-    let what = format!("no upstream is named `{name}`; {hint}");
-    Failed::new(Code::NotFound, "NO_SUCH_UPSTREAM", what).resource("upstream", name).into()
+    let what = format!("no upstream is named `{asked}`; {hint}");
+    Failed::new(Code::NotFound, "NO_SUCH_UPSTREAM", what).resource("upstream", &asked).into()
 }
 
 /// Orders that are not carried out.
@@ -379,10 +429,67 @@ mod tests {
             what: "w ".repeat(2000),
             hint: String::new(),
         };
+        for letter in ["w ", "ж", "界", "🦀", "% "] {
+            let problem = |n| Problem { path: letter.repeat(300), what: letter.repeat(2000), ..problem(n) };
+            let status = change(&ChangeError::Invalid((0..500).map(problem).collect()));
+            assert!(in_headers(&status) < 15 << 10, "{letter}: {} bytes", in_headers(&status));
+            assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), PROBLEMS);
+        }
         let status = change(&ChangeError::Invalid((0..500).map(problem).collect()));
-        let escaped = status.message().len() + 2 * status.message().matches(' ').count();
-        let size = status.details().len() * 4 / 3 + escaped;
-        assert!(size < 15 << 10, "{size} bytes");
-        assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), PROBLEMS);
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert!(violations[19].field.ends_with("[19]"), "{violations:?}");
+    }
+
+    /// Bytes of the message and of the details as they are sent.
+    fn in_headers(status: &Status) -> usize {
+        let headers = status.clone().into_http::<()>().into_parts().0.headers;
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+
+    #[test]
+    fn ten_names_of_very_many_are_listed_and_a_text_that_fits_is_left_alone() {
+        let many: Vec<String> = (0..20_000).map(|number| format!("node-{:05}", number / 2)).collect();
+        let status = ask(&AskError::NoNode(many), "n");
+        let first: Vec<_> = (0..10).map(|number| format!("node-{number:05}")).collect();
+        let expected = format!("no node `n`; there are: {} and 9990 more", first.join(", "));
+        assert_eq!(status.message(), expected);
+        let many: BTreeSet<String> =
+            (0..10_000).map(|number| format!("{}{number:05}", "ж".repeat(40))).collect();
+        let status = unknown_upstream("x", &many);
+        assert!(status.message().ends_with("00009 and 9990 more"), "{}", status.message());
+        assert!(in_headers(&status) < 15 << 10, "{} bytes", in_headers(&status));
+        let whole = "a word, ein Wört";
+        assert_eq!(fitting(whole.to_owned()), whole);
+    }
+
+    #[test]
+    fn what_a_caller_sends_is_never_repeated_at_length() {
+        for text in ["x", " ", "ж", "🦀"].map(|letter| letter.repeat(100_000)) {
+            let order = |error| order(&error, &text);
+            let statuses = [
+                ask(&AskError::NoNode(vec!["n1".to_owned()]), &text),
+                ask(&AskError::NotConnected, &text),
+                ask(&AskError::Busy, &text),
+                lost(Lost::Gone, &text),
+                unknown_upstream(&text, &BTreeSet::from(["files".to_owned()])),
+                order(OrderError::UnknownUpstream(BTreeSet::new())),
+                order(OrderError::NoBackup),
+                order(OrderError::OtherRequest(text.clone())),
+                invalid(format!("field: {text}")),
+                invalid(format!("{text}: it is long")),
+                out_of_range(text.clone()),
+            ];
+            for status in statuses {
+                assert!(in_headers(&status) < 15 << 10, "{:.99}: {}", status.message(), in_headers(&status));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_where_a_letter_ends_and_says_so() {
+        let cut = fitting("ж".repeat(100_000));
+        assert!(cut.ends_with("ж…"), "{:.20}", cut);
+        let took = |text: &str| text.len() * 3 + text.len() * 4 / 3;
+        assert!(took(&cut) <= MESSAGE && took(&cut) > MESSAGE - 20, "{}", took(&cut));
     }
 }
