@@ -30,6 +30,31 @@ pub enum Subject {
     Uri(String),
 }
 
+impl Subject {
+    /// A control plane is called so too; a node or a person has no host.
+    pub fn with(self, more: &[String]) -> Self {
+        match self {
+            Self::Hosts(mut hosts) => {
+                for host in more {
+                    if !hosts.contains(host) {
+                        hosts.push(host.clone());
+                    }
+                }
+                Self::Hosts(hosts)
+            }
+            Self::Uri(uri) => Self::Uri(uri),
+        }
+    }
+
+    /// For people.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Uri(uri) => uri.clone(),
+            Self::Hosts(hosts) => hosts.join(", "),
+        }
+    }
+}
+
 /// An authority that can make certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,

@@ -99,6 +99,13 @@ impl Target {
     }
 
     fn address(text: &str, encrypted: bool) -> Result<Uri, Error> {
+        // Before anything repeats it: an address is shown.
+        if text.contains('@') {
+            return Err(Error::usage(
+                "the address of the control plane holds a user or a password before an `@`, which has no meaning there",
+                "write it as https://HOST:PORT; --cert and --key or --token-file say who you are",
+            ));
+        }
         let wrong = |why: &str| {
             Error::usage(
                 format!("`{text}` is no address of a control plane: {why}"),

@@ -97,7 +97,7 @@ pub struct LogLine {
 }
 
 /// One call that a node answered of late. What was asked with it and what was answered nobody keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Call {
     /// When it began, by its node's clock.
     pub at: Option<Timestamp>,
@@ -118,7 +118,7 @@ pub struct Call {
 }
 
 /// What came of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallOutcome {
     /// An answer.
     Ok,

@@ -2,7 +2,8 @@
 //! machine.
 //!
 //! What a profile says of who one is goes to the control plane of that profile and to no other: an address that is given
-//! by itself brings none of it. It must never show a token.
+//! by itself brings none of it. And what the environment says of who one is goes to no profile that was named on the
+//! command line and says that itself. It must never show a token.
 
 use crate::{
     args::Global,
@@ -93,13 +94,21 @@ fn resolve(global: &Global, around: &Surroundings) -> Result<Target, Error> {
     );
     let place = |path: &Option<PathBuf>| path.as_ref().map(|path| anchored(path, around));
     let of = profile.as_ref();
-    let typed = global.cert.clone().zip(global.key.clone());
+    // Of a profile that was typed, what it says itself counts more than the environment, which may be meant for another.
+    let own = of.filter(|_| global.typed.profile);
+    let known = own.is_some_and(|own| own.cert.is_some() || own.token_file.is_some());
+    let trusts = own.is_some_and(|own| own.ca.is_some());
+    let given = global.cert.clone().zip(global.key.clone()).filter(|_| global.typed.pair || !known);
     let stored = of.and_then(|profile| place(&profile.cert).zip(place(&profile.key)));
     let files = ClientFiles {
-        ca: global.ca.clone().or_else(|| of.and_then(|profile| place(&profile.ca))),
-        pair: typed.or(stored).map(|(cert, key)| Pair { cert, key }),
+        ca: global
+            .ca
+            .clone()
+            .filter(|_| global.typed.ca || !trusts)
+            .or_else(|| of.and_then(|profile| place(&profile.ca))),
+        pair: given.or(stored).map(|(cert, key)| Pair { cert, key }),
     };
-    let token = match (&global.token_file, &around.token) {
+    let token = match (&global.token_file, around.token.as_ref().filter(|_| !known)) {
         (Some(file), _) => Some(token(file)?),
         (None, Some(token)) => {
             Some(Token::new(token).map_err(|what| Error::usage(format!("O1_TOKEN {what}"), ""))?)
@@ -244,6 +253,46 @@ token_file = "token"
         assert_eq!(resolve(&from_environment, &around).unwrap().to_string(), "http://127.0.0.1:7500");
         from_environment.typed.profile = false;
         assert_eq!(resolve(&from_environment, &around).unwrap().to_string(), "http://127.0.0.1:9");
+    }
+
+    #[test]
+    fn what_the_environment_says_of_who_one_is_goes_to_no_profile_that_is_typed() {
+        let (dir, mut around) = around(Some(FILE));
+        around.token = Some("o1_other".to_owned());
+        let mut wanted = global("--profile dev");
+        (wanted.cert, wanted.key) = (Some("other.pem".into()), Some("other.key".into()));
+        let dev = resolve(&wanted, &around).unwrap();
+        let own =
+            Target::new("http://127.0.0.1:7500", ClientFiles::default(), Token::new("o1_s3cret").ok(), false);
+        assert_eq!(dev, own.unwrap(), "its own token, and no certificate");
+
+        (wanted.profile, wanted.ca) = (Some("prod".to_owned()), Some("other-ca.pem".into()));
+        let prod = resolve(&wanted, &around).unwrap();
+        assert!(!prod.has_token(), "the token is for somebody else");
+        let files = prod.files().unwrap();
+        assert_eq!(files.ca.as_deref(), Some(dir.path().join("ca.pem").as_path()));
+        assert_eq!(files.pair.as_ref().unwrap().cert, Path::new("/home/me/me.pem"));
+
+        // A profile that is the default, or named by the environment, gives way to the environment as before.
+        wanted.typed.profile = false;
+        let prod = resolve(&wanted, &around).unwrap();
+        assert!(prod.has_token());
+        assert_eq!(prod.files().unwrap().pair.as_ref().unwrap().cert, Path::new("other.pem"));
+    }
+
+    #[test]
+    fn flags_and_what_a_typed_profile_does_not_say_are_taken_all_the_same() {
+        let (dir, mut around) = around(Some("[profiles.bare]\ncontrol = \"https://bare:7400\"\n"));
+        around.token = Some("o1_other".to_owned());
+        assert!(said("--profile bare", &around).unwrap().has_token(), "it says nothing of who one is");
+        fs::write(dir.path().join("o1ctl.toml"), FILE).unwrap();
+        let token = dir.path().join("token");
+        let line = format!("--profile prod --ca a --cert b --key c --token-file {}", token.display());
+        let prod = said(&line, &around).unwrap();
+        let pair = Pair { cert: "b".into(), key: "c".into() };
+        let files = ClientFiles { ca: Some("a".into()), pair: Some(pair) };
+        assert!(prod.has_token());
+        assert_eq!(prod.files(), Some(&files));
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn tls_hint(fault: &Fault) -> &'static str {
         Fault::Expired => "renew it where the control plane runs: o1ctl certs renew",
         Fault::NotYetValid => "compare the clocks of both machines",
         Fault::WrongName(_) => {
-            "connect by one of those names, or make a certificate for this one: o1ctl certs add --host NAME"
+            "connect by one of those names, or add this one to the certificate: o1ctl certs renew control-plane --host NAME"
         }
         Fault::WrongPurpose | Fault::NoCertificate => {
             "the control plane needs a server's certificate: o1ctl certs init"

@@ -35,7 +35,7 @@ pub struct Make {
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     pub hosts: Vec<String>,
     /// A node: its --node-id
-    #[arg(long = "node", value_name = "ID", value_parser = name)]
+    #[arg(long = "node", value_name = "ID", value_parser = node)]
     pub nodes: Vec<String>,
     /// Somebody who uses o1ctl or the API: ROLE/NAME with the role viewer, editor or operator [default of init:
     /// operator/admin]
@@ -52,6 +52,7 @@ pub struct Make {
 Examples:
   o1ctl certs renew --within 30        what expires in the next 30 days
   o1ctl certs renew node-n1 --days 90  one of them
+  o1ctl certs renew control-plane --host control.example.org
 
 Running planes take new files by themselves, within a second or with their next connection.")]
 pub struct Renew {
@@ -64,6 +65,9 @@ pub struct Renew {
     /// Only what expires in the next N days
     #[arg(long, value_name = "N")]
     pub within: Option<u16>,
+    /// What the control plane is called too, beside what its certificate says; NAME is then control-plane
+    #[arg(long = "host", value_name = "HOST", value_parser = host, requires = "names", conflicts_with = "within")]
+    pub hosts: Vec<String>,
     /// How long they are valid
     #[arg(long, value_name = "N", default_value = "365", value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
@@ -157,6 +161,14 @@ fn name(text: &str) -> Result<String, String> {
     Err("1 to 64 letters, digits, `.`, `_`, `-` or `@`".to_owned())
 }
 
+/// As `--node-id` of a data plane has it.
+fn node(text: &str) -> Result<String, String> {
+    if text.contains('@') {
+        return Err("1 to 64 letters, digits, `.`, `_` or `-`, as --node-id has it".to_owned());
+    }
+    name(text)
+}
+
 fn user(text: &str) -> Result<User, String> {
     let wrong =
         || "ROLE/NAME is needed, such as operator/ann; roles are viewer, editor and operator".to_owned();
@@ -195,6 +207,10 @@ mod tests {
         );
         for text in ["ann", "node/n1", "king/ann", "viewer/", "viewer/a/b", "viewer/a b", "viewer/.."] {
             assert!(user(text).is_err(), "{text}");
+        }
+        assert!(node("n-1.a_b").is_ok());
+        for text in ["a@b", "", "a/b", ".."] {
+            assert!(node(text).is_err(), "{text}");
         }
         for text in ["localhost", "control.example.org", "*.example.org", "10.0.0.5", "::1", "[::1]"] {
             assert!(host(text).is_ok(), "{text}");

@@ -41,7 +41,7 @@ pub struct Global {
         hide_possible_values = true
     )]
     pub color: Colour,
-    /// Whether --control and --profile stand on the command line, rather than in the environment.
+    /// Which of these stand on the command line, rather than in the environment.
     #[arg(skip)]
     pub typed: Typed,
 }
@@ -53,4 +53,8 @@ pub struct Typed {
     pub control: bool,
     /// `--profile`.
     pub profile: bool,
+    /// `--ca`.
+    pub ca: bool,
+    /// `--cert` or `--key`.
+    pub pair: bool,
 }

@@ -496,7 +496,12 @@ impl Args {
         let matches = Self::command().try_get_matches_from(line)?;
         let mut args = Self::from_arg_matches(&matches)?;
         let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
-        args.global.typed = Typed { control: typed("control"), profile: typed("profile") };
+        args.global.typed = Typed {
+            control: typed("control"),
+            profile: typed("profile"),
+            ca: typed("ca"),
+            pair: typed("cert") || typed("key"),
+        };
         Ok(args)
     }
 }

@@ -60,17 +60,30 @@ pub fn add(args: &MakeCerts, terminal: &mut Terminal) -> Result<Exit, Error> {
 /// Makes certificates anew.
 ///
 /// # Errors
-/// There is no such certificate, or the disk refuses.
+/// There is no such certificate, it cannot be made anew as it was asked for, or the disk refuses.
 pub fn renew(args: &RenewCerts, terminal: &mut Terminal) -> Result<Exit, Error> {
     let authority = open(&args.dir)?;
     let now = Timestamp::now();
     let all = kept(&args.dir)?;
+    if args.names.iter().any(|name| name == "ca") {
+        return Err(Error::usage(
+            "`ca` is the authority itself, which is not made anew: it would make every certificate worthless",
+            "make another with o1ctl certs init and a folder of its own; docs/security.md says how planes change over",
+        ));
+    }
     for name in &args.names {
         if !all.iter().any(|one| one.name == *name) {
             let known: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
             let hint = format!("there are: {}", known.join(", "));
             return Err(Error::usage(format!("{} has no `{name}`", args.dir.display()), hint));
         }
+    }
+    let of_node = |one: &&Kept| args.names.contains(&one.name) && matches!(one.subject(), Subject::Uri(_));
+    if let Some(one) = all.iter().find(of_node).filter(|_| !args.hosts.is_empty()) {
+        return Err(Error::usage(
+            format!("`{}` is for {}, which is called by no host", one.name, one.shown()),
+            "--host is for control-plane alone",
+        ));
     }
     let due = all.iter().filter(|one| {
         let wanted = args.names.is_empty() || args.names.contains(&one.name);
@@ -79,9 +92,10 @@ pub fn renew(args: &RenewCerts, terminal: &mut Terminal) -> Result<Exit, Error> 
     });
     let mut page = Page::default();
     for one in due {
-        let made = authority.issue(&one.subject(), today(), args.days).map_err(|error| failed(&error))?;
+        let subject = one.subject().with(&args.hosts);
+        let made = authority.issue(&subject, today(), args.days).map_err(|error| failed(&error))?;
         replace(&args.dir, &one.name, &made).map_err(|error| unwritable(&args.dir, &error))?;
-        page.push(format!("{}: {}, for {} days", one.name, one.shown(), args.days));
+        page.push(format!("{}: {}, for {} days", one.name, subject.shown(), args.days));
     }
     if page.is_empty() {
         page.push("Nothing is due.");
@@ -146,10 +160,7 @@ impl Kept {
         if self.name == "ca" {
             return "the authority".to_owned();
         }
-        match self.subject() {
-            Subject::Uri(uri) => uri,
-            Subject::Hosts(hosts) => hosts.join(", "),
-        }
+        self.subject().shown()
     }
 }
 
@@ -405,6 +416,16 @@ mod tests {
         assert!(renewed.serial != plane.serial && renewed.expires > plane.expires);
         assert_eq!(read("node-n3"), node);
         assert_eq!(run(&format!("list {shown} --json")).0, Exit::Healthy);
+        let (exit, text) = run(&format!("renew --dir {shown} control-plane --host new.test --host ::1"));
+        assert_eq!(exit, Exit::Healthy, "{text}");
+        assert_eq!(read("control-plane").hosts, ["localhost", "127.0.0.1", "::1", "10.0.0.5", "new.test"]);
+        let (exit, text) = run(&format!("renew --dir {shown} control-plane node-n3 --host new.test"));
+        assert_eq!(exit, Exit::Usage, "{text}");
+        assert!(text.contains("`node-n3` is for only1://node/n3") && read("node-n3") == node, "{text}");
+        let ca = read("ca");
+        let (exit, text) = run(&format!("renew --dir {shown} ca"));
+        assert_eq!((exit, read("ca") == ca), (Exit::Usage, true), "{text}");
+        assert!(text.contains("`ca` is the authority itself"), "{text}");
         assert!(run(&format!("renew --dir {shown} node-n7")).1.contains("there are: ca, control-plane"));
         assert!(run(&format!("renew --dir {shown} --within 1")).1.contains("Nothing is due"));
     }

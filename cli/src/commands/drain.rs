@@ -6,7 +6,7 @@ use crate::{
     client::Client,
     connect::{Failure, Target},
     output::{
-        drain::{Done, Seen, Waited, page, progress},
+        drain::{Done, SETTLED, Seen, Settling, Waited, page, progress},
         json,
     },
     report::{self, Error, Exit},
@@ -23,12 +23,21 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// # Errors
 /// There is no such node, it could not be ordered, or no reader.
 pub async fn run(global: &Global, args: &Drain, terminal: &mut Terminal) -> Result<Exit, Error> {
+    order(global, args, SETTLED, terminal).await
+}
+
+async fn order(
+    global: &Global,
+    args: &Drain,
+    settled: Duration,
+    terminal: &mut Terminal,
+) -> Result<Exit, Error> {
     let (mut client, target) = connect(global).await?;
     let drain = !args.undo;
     let ordered = client.drain(&args.node, drain, &args.reason).await;
     let ordered = ordered.map_err(|failure| refused(&target, failure))?;
     let waited = match args.wait {
-        Some(limit) => Some(wait(&mut client, &target, global, (args, limit), terminal).await?),
+        Some(limit) => Some(wait(&mut client, &target, global, (args, limit, settled), terminal).await?),
         None => None,
     };
     let done = Done {
@@ -48,12 +57,13 @@ async fn wait(
     client: &mut Client,
     target: &Target,
     global: &Global,
-    (args, limit): (&Drain, Duration),
+    (args, limit, settled): (&Drain, Duration, Duration),
     terminal: &mut Terminal,
 ) -> Result<Waited, Error> {
     let began = Instant::now();
     let deadline = began + limit;
     let (mut waited, mut teller, mut most) = (Waited::default(), Teller::new(terminal), 0);
+    let mut settling = Settling::default();
     loop {
         match timeout_at(deadline, look(client, &args.node)).await {
             Err(_) => break,
@@ -67,7 +77,7 @@ async fn wait(
             }
             Ok(Ok(seen)) => {
                 waited.seen = seen;
-                if waited.seen.is_done(!args.undo) {
+                if settling.is_done(&waited.seen, !args.undo, began.elapsed(), settled) {
                     waited.took = Some(began.elapsed());
                     return Ok(waited);
                 }
@@ -120,7 +130,9 @@ mod tests {
         let args = Args::read(line.split_whitespace().map(Into::into)).unwrap();
         let Command::Drain(drain) = &args.command else { panic!("no drain") };
         let (mut terminal, out, err) = Captured::terminal();
-        let exit = run(&args.global, drain, &mut terminal).await.map_err(|error| error.words().0);
+        let exit = order(&args.global, drain, Duration::from_millis(600), &mut terminal)
+            .await
+            .map_err(|error| error.words().0);
         (exit, out.text(), err.text())
     }
 
@@ -152,6 +164,7 @@ mod tests {
         assert_eq!(exit, Ok(Exit::Healthy));
         assert!(err.contains("n1 drains: 3 sessions, 0 requests in flight"), "{err}");
         assert!(out.contains("nothing is open or in flight any more"), "{out}");
+        assert!(err.contains("nothing is open by its last report"), "one picture is not enough: {err}");
     }
 
     #[tokio::test]

@@ -41,6 +41,30 @@ pub struct Waited {
     pub limit: Option<Duration>,
 }
 
+/// Nodes report what they have every five seconds, a tenth more or less. Nothing open for longer than that was said by a
+/// report that is younger than the order.
+pub const SETTLED: Duration = Duration::from_secs(6);
+
+/// Looks at picture after picture until a node is as it was ordered.
+#[derive(Debug, Default)]
+pub struct Settling {
+    /// Since when nothing is open, as far as pictures show.
+    since: Option<Duration>,
+}
+
+impl Settling {
+    /// Whether it is as it was ordered, and not only by a report that may be older than the order: what a picture shows
+    /// `at` some moment, and for how long it must have been so.
+    pub fn is_done(&mut self, seen: &Seen, drain: bool, at: Duration, settled: Duration) -> bool {
+        if !seen.is_done(drain) {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(at);
+        !drain || at.saturating_sub(since) >= settled
+    }
+}
+
 /// What a node still has.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Seen {
@@ -66,7 +90,7 @@ impl Seen {
         }
     }
 
-    /// Whether it is as it was ordered.
+    /// Whether it is as it was ordered, by its last report.
     #[must_use]
     pub fn is_done(&self, drain: bool) -> bool {
         match drain {
@@ -92,6 +116,11 @@ pub fn progress(node: &str, seen: &Seen, drain: bool) -> String {
         (true, false) => format!("{node} has not heard it yet"),
         (false, true) => format!("{node} still drains"),
         (false, false) => format!("{node} takes new sessions"),
+        (true, true) if seen.is_done(true) => {
+            format!(
+                "{node} drains: nothing is open by its last report; the next one tells whether that is still so"
+            )
+        }
         (true, true) => format!("{node} drains: {}", left(seen)),
     }
 }
@@ -144,10 +173,43 @@ pub fn page(done: &Done<'_>) -> Page {
             let limit = span::words(waited.limit.unwrap_or_default());
             let seen = progress(node, &waited.seen, drain);
             page.push(Line::of(format!("  ⚠️ not done within {limit}: {seen}"), Style::Warning));
-            if drain {
+            if drain && !waited.seen.is_done(true) {
                 page.push("  sessions end when their clients do, or after `clients.session_idle`; stopping the node ends them now, and other nodes go on with them");
             }
         }
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_open_once_a_report_after_the_order_says_so() {
+        let seen = |draining, sessions| Seen { connected: true, draining, sessions, in_flight: 0 };
+        let after = |pictures: &[(u64, Seen)]| {
+            let mut settling = Settling::default();
+            pictures
+                .iter()
+                .find(|(at, seen)| settling.is_done(seen, true, Duration::from_secs(*at), SETTLED))
+                .map(|(at, _)| *at)
+        };
+        let quiet = || seen(true, Some(0));
+        assert_eq!(after(&[(0, quiet()), (5, quiet()), (6, quiet())]), Some(6));
+        assert_eq!(
+            after(&[(0, quiet()), (3, seen(true, Some(1))), (6, quiet()), (9, quiet())]),
+            None,
+            "anew"
+        );
+        assert_eq!(
+            after(&[(0, quiet()), (2, Seen { in_flight: 1, ..quiet() }), (7, quiet()), (13, quiet())]),
+            Some(13)
+        );
+        assert_eq!(after(&[(0, seen(false, Some(0))), (7, quiet())]), None, "it had not heard the order");
+        assert_eq!(after(&[(0, quiet()), (3, Seen::default()), (7, quiet())]), None, "it was gone meanwhile");
+        assert_eq!(after(&[(0, seen(true, None)), (9, seen(true, None))]), None, "it never reported");
+        let back = seen(false, Some(4));
+        assert!(Settling::default().is_done(&back, false, Duration::ZERO, SETTLED), "it says that itself");
+    }
 }

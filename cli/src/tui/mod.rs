@@ -14,7 +14,7 @@ mod rows;
 mod state;
 mod view;
 
-pub(crate) use calls::CALLS;
+pub(crate) use calls::of_each;
 pub(crate) use keys::Key;
 pub(crate) use state::{EVENTS, Message, State};
 pub(crate) use view::paint;

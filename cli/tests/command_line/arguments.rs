@@ -39,6 +39,9 @@ fn mistakes_are_told_on_standard_error_with_code_64() {
         (&["nodes", "--cert", "x"], "--key"),
         (&["certs", "init", "--user", "king/ann"], "roles are viewer, editor and operator"),
         (&["certs", "init", "--host", "https://x"], "without scheme and port"),
+        (&["certs", "init", "--node", "a@b"], "as --node-id has it"),
+        (&["certs", "renew", "--host", "x.test"], "<NAME>..."),
+        (&["certs", "renew", "control-plane", "--host", "x.test", "--within", "3"], "cannot be used with"),
         (&["nodes", "--control", "127.0.0.1"], "it needs a host and a port"),
         (&["nodes", "--control", "ftp://127.0.0.1:1"], "the scheme is neither https nor http"),
         (&["nodes", "--control", "http://127.0.0.1:7400/mcp"], "a path has no meaning here"),
@@ -46,6 +49,36 @@ fn mistakes_are_told_on_standard_error_with_code_64() {
         let done = o1ctl(arguments);
         assert_eq!((done.code, done.out.as_str()), (Some(64), ""), "{arguments:?}");
         assert!(done.err.contains(said), "{arguments:?}: {}", done.err);
+    }
+}
+
+#[test]
+fn a_password_in_an_address_is_refused_and_not_repeated() {
+    for address in ["https://ann:s3cret@control:7400", "ann:s3cret@127.0.0.1:7400", "http://ann:s3/cret@x:1"]
+    {
+        let done = o1ctl(["nodes", "--control", address]);
+        assert_eq!((done.code, done.out.as_str()), (Some(64), ""), "{address}");
+        assert!(done.err.contains("a user or a password") && !done.err.contains("s3"), "{}", done.err);
+    }
+}
+
+#[test]
+fn who_one_is_may_be_wrong_and_doctor_looks_at_the_rest_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    for (wrong, said) in [
+        (["--token-file", "/none/token"], "the token file /none/token cannot be read"),
+        (["--profile", "prod"], "profiles cannot be read"),
+    ] {
+        let mut doctor = program();
+        doctor.env("HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+        let done = done(doctor.args(["doctor", "--json", "--port", "127.0.0.1:0"]).args(wrong));
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        let report: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        let control: Vec<_> = checks.iter().filter(|check| check["check"] == "control-plane").collect();
+        assert!(matches!(control[..], [check] if check["state"] == "fail"), "{report}");
+        assert!(control[0]["what"].as_str().unwrap().contains(said), "{report}");
+        assert!(checks.iter().any(|check| check["check"] == "ports"), "{report}");
     }
 }
 

@@ -50,6 +50,14 @@ impl Reach {
         token: Option<PathBuf>,
         insecure: bool,
     ) -> Result<Self, String> {
+        // Before anything repeats the address: it is shown in logs and at /status.
+        if uri.to_string().contains('@') {
+            return Err(
+                "--control holds a user or a password before an `@`, which has no meaning there and would be shown: \
+                 write https://host:port; --control-cert or --control-token-file says who this node is"
+                    .to_owned(),
+            );
+        }
         let host = uri.host().unwrap_or_default();
         let tls = match uri.scheme_str() {
             Some("https") if !host.is_empty() => Some(tls),
@@ -201,6 +209,16 @@ mod tests {
                 reach(none, false, false).unwrap_err().contains("is not of the form http://host:port"),
                 "{none}"
             );
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_address_is_refused_and_not_repeated() {
+        for uri in ["http://ann:s3cret@127.0.0.1:1", "https://s3cret@control:1", "ftp://ann:s3cret@x:1"] {
+            for insecure in [false, true] {
+                let error = reach(uri, false, insecure).unwrap_err();
+                assert!(error.contains("a user or a password") && !error.contains("s3cret"), "{error}");
+            }
         }
     }
 

@@ -107,8 +107,8 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports at once, then every `every` ± 10 %, and soon after an upstream was lost or found, until dropped.
-    /// A report that fails is not repeated: the next one says more.
+    /// Reports at once, then every `every` ± 10 %, and soon after an upstream was lost or found or the node was ordered
+    /// to drain or not to, until dropped. A report that fails is not repeated: the next one says more.
     pub async fn run(
         &mut self,
         mut client: NodeServiceClient<Api>,
@@ -118,8 +118,10 @@ impl Reporter {
     ) -> Infallible {
         loop {
             self.seq += 1;
+            // Before the numbers: an order that comes meanwhile is followed by another report.
+            let ordered = node.drain_ordered();
             let stats = node.stats();
-            let said = reachability(&stats);
+            let said = (reachability(&stats), ordered);
             let mut report = Request::new(encode(stats, me.clone(), self.seq, SystemTime::now()));
             report.set_timeout(REPORT_LIMIT);
             let problem = match timeout(REPORT_LIMIT, client.report_stats(report)).await {
@@ -129,7 +131,7 @@ impl Reporter {
             };
             self.log(problem.as_deref());
             let next = Instant::now() + every.mul_f64(0.9 + 0.2 * fastrand::f64());
-            while Instant::now() < next && reachability(&node.stats()) == said {
+            while Instant::now() < next && (reachability(&node.stats()), node.drain_ordered()) == said {
                 sleep_until(next.min(Instant::now() + LOOK_EVERY)).await;
             }
         }

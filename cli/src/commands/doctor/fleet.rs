@@ -25,10 +25,14 @@ const SKEW: Duration = Duration::from_secs(1);
 /// Clocks further apart make tokens invalid.
 const TOO_MUCH_SKEW: Duration = Duration::from_secs(30);
 
-/// # Errors
-/// An address that is none.
-pub(super) async fn look(global: &Global) -> Result<Vec<Check>, Error> {
-    let target = Target::of(global)?;
+pub(super) async fn look(global: &Global) -> Vec<Check> {
+    let target = match Target::of(global) {
+        Ok(target) => target,
+        Err(error) => {
+            let (what, todo) = error.words();
+            return vec![Check::fail(CONTROL, what, todo)];
+        }
+    };
     let usual = target.to_string() == USUAL;
     let asked = async {
         let mut client = Client::connect(&target, global.timeout).await?;
@@ -36,15 +40,15 @@ pub(super) async fn look(global: &Global) -> Result<Vec<Check>, Error> {
         Ok::<_, Failure>((status, client.nodes().await?))
     };
     match asked.await {
-        Ok((status, nodes)) => Ok(judge(&target.to_string(), &status, &nodes, Timestamp::now())),
-        Err(Failure::Refused) if usual => Ok(vec![Check::warn(
+        Ok((status, nodes)) => judge(&target.to_string(), &status, &nodes, Timestamp::now()),
+        Err(Failure::Refused) if usual => vec![Check::warn(
             CONTROL,
             format!("nothing listens at {target}: no control plane runs here"),
             "`o1ctl up` starts a pair; --control or O1_CONTROL names a control plane elsewhere",
-        )]),
+        )],
         Err(failure) => {
             let (what, todo) = Error::control(&target, failure).words();
-            Ok(vec![Check::fail(CONTROL, what, todo)])
+            vec![Check::fail(CONTROL, what, todo)]
         }
     }
 }

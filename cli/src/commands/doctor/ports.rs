@@ -37,6 +37,8 @@ enum Seen {
     Free,
     /// A program of ours, by its own word.
     Ours(String),
+    /// Somebody who speaks TLS, as a control plane with certificates does.
+    Encrypted,
     /// Something else, as far as it shows.
     Other(&'static str),
     Unusable(String),
@@ -57,6 +59,12 @@ fn judge(address: SocketAddr, what: &str, seen: Seen) -> Check {
     match seen {
         Seen::Free => Check::ok(CHECK, format!("{address} is free ({what})")),
         Seen::Ours(who) => Check::ok(CHECK, format!("{address} is taken by {who} ({what})")),
+        Seen::Encrypted => Check::ok(
+            CHECK,
+            format!(
+                "{address} is taken by something that speaks TLS, as a control plane with certificates does ({what})"
+            ),
+        ),
         Seen::Other(who) => Check::warn(
             CHECK,
             format!("{address} is taken by {who} ({what})"),
@@ -98,14 +106,17 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 async fn control_plane(address: SocketAddr) -> Seen {
     let asked = async {
         let target = Target::new(&format!("http://{address}"), ClientFiles::default(), None, true).ok()?;
-        let mut client = Client::connect(&target, LIMIT).await.ok()?;
-        Some(client.status().await)
+        Some(match Client::connect(&target, LIMIT).await {
+            Ok(mut client) => client.status().await,
+            Err(failure) => Err(failure),
+        })
     };
     match asked.await {
         Some(Ok(status)) => Seen::Ours(format!("a control plane, version {}", status.control_plane.version)),
         Some(Err(Failure::Unauthorised(_))) => {
             Seen::Ours("a control plane that does not know you".to_owned())
         }
+        Some(Err(Failure::Encrypted)) => Seen::Encrypted,
         Some(Err(_)) | None => Seen::Other("something that does not say who it is"),
     }
 }
@@ -131,6 +142,7 @@ async fn ask(address: SocketAddr) -> Result<Bytes, AnyError> {
 mod tests {
     use super::{super::State, *};
     use crate::client::scripted::Scripted;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[test]
     fn who_listens_is_told_by_what_it_says() {
@@ -141,6 +153,27 @@ mod tests {
         for other in [&b"<html>"[..], b"{}", b"", br#"{"name":"nginx","version":"1"}"#] {
             assert!(matches!(who(other), Seen::Other(_)), "{other:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_speaks_tls_is_not_to_be_freed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // What a TLS server answers to plaintext: a fatal alert, and the end.
+        let answers = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _heard = stream.read(&mut [0; 1 << 10]).await.unwrap();
+                stream.write_all(&[0x15, 3, 3, 0, 2, 2, 70]).await.unwrap();
+            }
+        };
+        let found = tokio::select! {
+            found = seen(address) => found,
+            () = answers => unreachable!("it answers for ever"),
+        };
+        assert_eq!(found, Seen::Encrypted);
+        let check = judge(address, "named", found);
+        assert!(check.state == State::Ok && check.what.contains("speaks TLS"), "{check:?}");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use crate::{
     connect::{Failure, Target},
     events::Filter,
     report,
-    tui::{CALLS, EVENTS, Message},
+    tui::{EVENTS, Message, of_each},
 };
 use o1_process::backoff::Backoff;
 use std::{convert::Infallible, time::Duration};
@@ -143,13 +143,16 @@ async fn logs(client: Client, wanted: &mut watch::Receiver<Option<String>>, to: 
 
 /// What nodes tell of their calls, again and again while somebody looks.
 async fn calls(mut client: Client, wanted: &mut watch::Receiver<bool>, to: &To) -> Infallible {
-    let limit = u32::try_from(CALLS).unwrap_or(u32::MAX);
+    let mut nodes = 0;
     loop {
         if wanted.wait_for(|wanted| *wanted).await.is_err() {
             return std::future::pending().await;
         }
-        to.say(match client.calls(limit).await {
-            Ok(told) => Message::Calls(told),
+        to.say(match client.calls(of_each(nodes)).await {
+            Ok(told) => {
+                nodes = told.len();
+                Message::Calls(told)
+            }
             Err(failure) => Message::NoCalls(report::short(&failure)),
         })
         .await;

@@ -11,6 +11,27 @@ use std::{
 };
 use tokio::process::Command;
 
+/// What the environment says to o1ctl of another fleet, and to planes of how they are deployed. The planes of `up` are
+/// by themselves on this machine, in plaintext: with these they would not start, or ask for certificates that o1ctl has not.
+const NOT_FOR_CHILDREN: [&str; 16] = [
+    "O1_CONTROL",
+    "O1_CA",
+    "O1_CERT",
+    "O1_KEY",
+    "O1_TOKEN",
+    "O1_PROFILE",
+    "O1_TLS_CERT",
+    "O1_TLS_KEY",
+    "O1_CLIENT_CA",
+    "O1_TOKENS",
+    "O1_INSECURE_LISTEN",
+    "O1_CONTROL_CA",
+    "O1_CONTROL_CERT",
+    "O1_CONTROL_KEY",
+    "O1_CONTROL_TOKEN_FILE",
+    "O1_INSECURE_CONTROL",
+];
+
 /// The programs that `up` starts.
 pub struct Programs {
     own: PathBuf,
@@ -59,6 +80,9 @@ impl Programs {
         let mut command = Command::new(&self.own);
         command.args(["tether", "--parent", &std::process::id().to_string(), "--"]);
         command.arg(program).args(subcommand);
+        for name in NOT_FOR_CHILDREN {
+            command.env_remove(name);
+        }
         for (flag, value) in flags {
             command.arg(flag).arg(value);
         }
@@ -91,4 +115,25 @@ fn tie(parent: u32) -> Result<(), Error> {
 #[cfg(not(target_os = "linux"))]
 fn tie(_parent: u32) -> Result<(), Error> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_hear_nothing_of_the_deployment_that_the_environment_is_for() {
+        let programs = Programs { own: "o1ctl".into(), control: "control".into(), data: "data".into() };
+        for command in [programs.control(&[]), programs.data(&[]), programs.sample_server(&[])] {
+            let removed: Vec<_> = command
+                .as_std()
+                .get_envs()
+                .filter(|(_, value)| value.is_none())
+                .map(|(name, _)| name)
+                .collect();
+            for name in ["O1_TOKENS", "O1_TLS_CERT", "O1_CLIENT_CA", "O1_CONTROL_CA", "O1_CERT", "O1_TOKEN"] {
+                assert!(removed.iter().any(|one| *one == name), "{name}");
+            }
+        }
+    }
 }

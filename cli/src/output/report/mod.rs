@@ -96,9 +96,18 @@ impl Markdown {
     }
 }
 
-/// What others wrote must not become markup.
+/// What others wrote must not become markup: no cell, tag, code, link or picture.
 fn cell_of(text: &str) -> String {
-    harmless(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('`', "'")
+    let mut cell = String::new();
+    for letter in harmless(text).chars() {
+        match letter {
+            '\\' | '|' | '[' | ']' | '!' => cell.extend(['\\', letter]),
+            '<' => cell.push_str("&lt;"),
+            '`' => cell.push('\''),
+            letter => cell.push(letter),
+        }
+    }
+    cell
 }
 
 fn date(moment: Timestamp, zone: &TimeZone) -> String {

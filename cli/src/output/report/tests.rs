@@ -154,3 +154,8 @@ fn what_comes_and_goes_is_noticed_by_upstream_and_node() {
     let spread = ["n1", "n2", "n3"].map(|node| event(EventKind::FailoverCommitted, NOW, node));
     assert!(!suggestions(&spread).contains("times on one node"), "once each");
 }
+
+#[test]
+fn what_others_wrote_is_no_markup() {
+    assert_eq!(cell_of("![x](http://evil/a|b) <b> `c` \\"), r"\!\[x\](http://evil/a\|b) &lt;b> 'c' \\");
+}

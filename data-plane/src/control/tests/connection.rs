@@ -142,6 +142,24 @@ async fn a_goodbye_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn what_is_open_is_reported_as_soon_as_a_drain_is_ordered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start();
+    let running = Running::start(dir.path(), Some(plane.address));
+    let peer = plane.accept().await;
+    // No report is due within the test.
+    peer.welcome(SOON, Duration::from_secs(3600)).await;
+    let first = plane.report().await;
+    running.node.stats.lock().unwrap().sessions = 3;
+    running.node.order_drain(true);
+    let ordered = plane.report().await;
+    assert_eq!((first.sessions, ordered.sessions, ordered.seq), (0, 3, first.seq + 1));
+    running.node.order_drain(false);
+    assert_eq!(plane.report().await.seq, first.seq + 2);
+    running.leave(peer).await;
+}
+
+#[tokio::test]
 async fn statistics_are_absolute_and_a_refused_report_is_made_good_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let mut plane = ControlPlane::start();
