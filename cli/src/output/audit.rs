@@ -98,6 +98,8 @@ mod tests {
                              because: a backup
         2026-11-30 12:00:00  somebody, 10.0.0.1:5  handshake: refused, its certificate has expired, and 3 times before
         ");
+        let lines: String = entries.iter().map(crate::output::json::line).collect();
+        insta::assert_snapshot!("audit_json", lines);
         assert!(page(&[], &TimeZone::UTC).paint(false).starts_with("Nobody"));
     }
 }

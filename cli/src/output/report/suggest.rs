@@ -31,7 +31,7 @@ pub fn all(facts: &Facts<'_>, episodes: &[Episode]) -> Vec<String> {
         decisions(of_node(node));
     }
     for upstream in &facts.status.upstreams {
-        for rule in [unbacked, lossy, slow, full, pinned, dead_letters, uncached] {
+        for rule in [unreached, unbacked, lossy, slow, full, pinned, dead_letters, uncached] {
             decisions(rule(upstream));
         }
     }
@@ -81,6 +81,17 @@ fn of_node(node: &Node) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn unreached(upstream: &Upstream) -> Option<String> {
+    let down = upstream.state == UpstreamState::Unreachable && upstream.backup.is_some();
+    down.then(|| {
+        format!(
+            "Nobody reaches `{0}` now: `o1ctl explain {0}` says what its primary and its backup lack, and what happens \
+             next.",
+            upstream.name
+        )
+    })
 }
 
 fn unbacked(upstream: &Upstream) -> Option<String> {

@@ -103,12 +103,16 @@ fn a_quiet_day_is_told_in_a_few_lines() {
 fn a_bad_day_says_what_happened_and_what_to_do() {
     let mut status = fleet();
     let down = Upstream { backup: None, ..upstream("down", UpstreamState::Unreachable) };
+    let backed = Upstream {
+        backup: Some("http://127.0.0.1:3201/mcp".into()),
+        ..upstream("both", UpstreamState::Unreachable)
+    };
     let mut lossy = upstream("lossy", UpstreamState::Degraded);
     if let Some(totals) = &mut lossy.totals {
         (totals.errors, totals.timeouts) = (600, 100);
     }
     lossy.endpoints[0].refused = 7;
-    status.upstreams.extend([down, lossy]);
+    status.upstreams.extend([down, backed, lossy]);
     crate::output::tests::refused(&mut status);
     let revision = Revision {
         version: version(7),
