@@ -32,7 +32,7 @@ async fn three_hundred_nodes_hear_of_each_change_and_one_bad_one_stops_it() {
     // They never read: what they miss must not pile up.
     let deaf = Deaf::open(stage.control.listen, 10).await;
     answers(&stage, &mut figures).await;
-    let watchers = watched(&stage, &mut figures).await;
+    let mut watchers = watched(&stage, &mut figures).await;
     changes(&mut stage, &mut figures).await;
     watchers.have_seen(stage.revision).await;
     a_bad_node(&mut stage, &mut figures).await;
@@ -82,7 +82,7 @@ async fn watched(stage: &Stage, figures: &mut Figures) -> Watchers {
         (cpu_time(pid) - before).as_secs_f64() / window.as_secs_f64() * 100.0
     };
     let alone = spent().await;
-    let mut watchers = Watchers::open(stage.control.listen, WATCHERS).await;
+    let watchers = Watchers::open(stage.control.listen, WATCHERS).await;
     let watched = spent().await;
     figures.add("processor time of the control plane, nobody watches", format!("{alone:.1} % of a core"));
     figures.add(

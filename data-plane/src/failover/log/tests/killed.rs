@@ -30,7 +30,9 @@ async fn child() {
             sound.wait_for(|sound| *sound).await.unwrap();
         }
         log.delivered((1, seq));
-        std::fs::write(folder.with_extension("told"), seq.to_string()).unwrap();
+        // Whole or not at all: the process may be killed while it writes this.
+        std::fs::write(folder.with_extension("new"), seq.to_string()).unwrap();
+        std::fs::rename(folder.with_extension("new"), folder.with_extension("told")).unwrap();
     }
     log.close().await;
 }
