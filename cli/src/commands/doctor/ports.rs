@@ -165,6 +165,9 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let _heard = stream.read(&mut [0; 1 << 10]).await.unwrap();
                 stream.write_all(&[0x15, 3, 3, 0, 2, 2, 70]).await.unwrap();
+                // Closed with something unread it would be reset, and the alert lost on the way.
+                stream.shutdown().await.unwrap();
+                while stream.read(&mut [0; 1 << 10]).await.is_ok_and(|count| count > 0) {}
             }
         };
         let found = tokio::select! {
