@@ -106,7 +106,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// A call ended, `now`. Most of the time this is a look at a counter.
+    /// A call ended, at `now` or a moment later. Most of the time this is a look at a counter, and none at the clock.
     pub fn ended(
         &self,
         request: &Bytes,
@@ -119,7 +119,7 @@ impl Calls {
         if !budget.take(now.duration_since(self.born).as_secs()) {
             return;
         }
-        let took = now.duration_since(began);
+        let took = began.elapsed();
         let at = SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH);
         let (method, name) = what(request);
         self.kept.fetch_add(1, Relaxed);

@@ -21,12 +21,8 @@ impl Client {
         let request = wire::ListToolsRequest { node_id: node.to_owned(), query: Some(query) };
         let mut stream = self.link.answer(self.inspect.list_tools(request)).await?;
         let mut offer = Offer::default();
-        // Each part is read as if it were a call of its own, so that the limit is the usual one.
-        let next = async |stream: &mut Streaming<wire::ListToolsResponse>| {
-            stream.message().await.map(tonic::Response::new)
-        };
         while let Some(wire::ListToolsResponse { node_id, part }) =
-            self.link.answer(next(&mut stream)).await?
+            self.link.answer(part_of(&mut stream)).await?
         {
             let part = part.unwrap_or_default();
             offer.node_id = node_id;
@@ -63,16 +59,18 @@ impl Client {
         let query = wire::CallsQuery { limit, ..wire::CallsQuery::default() };
         let request = wire::ListCallsRequest { node_id: String::new(), query: Some(query) };
         let mut stream = self.link.answer(self.inspect.list_calls(request)).await?;
-        let next = async |stream: &mut Streaming<wire::ListCallsResponse>| {
-            stream.message().await.map(tonic::Response::new)
-        };
         let mut told = Vec::new();
-        while let Some(one) = self.link.answer(next(&mut stream)).await? {
+        while let Some(one) = self.link.answer(part_of(&mut stream)).await? {
             told.push(node_calls(one));
         }
         told.sort_by(|one, other| one.node_id.cmp(&other.node_id));
         Ok(told)
     }
+}
+
+/// The next part of an answer, read as if it were a call of its own, so that the limit is the usual one.
+async fn part_of<T>(stream: &mut Streaming<T>) -> Result<tonic::Response<Option<T>>, tonic::Status> {
+    stream.message().await.map(tonic::Response::new)
 }
 
 fn node_calls(wire: wire::ListCallsResponse) -> NodeCalls {

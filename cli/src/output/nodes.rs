@@ -40,16 +40,7 @@ pub fn table(nodes: &[Node], status: &Status, columns: Option<usize>) -> Page {
     for node in nodes {
         table.row(cells(node, status), below(node));
     }
-    let Some(columns) = columns else { return table.page() };
-    table.fit(columns, &DISPENSABLE);
-    let mut page = Page::default();
-    table
-        .page()
-        .into_lines()
-        .into_iter()
-        .flat_map(|line| line.broken(columns))
-        .for_each(|line| page.push(line));
-    page
+    table.page_within(columns, &DISPENSABLE)
 }
 
 fn cells(node: &Node, status: &Status) -> Vec<Span> {

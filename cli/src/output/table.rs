@@ -51,6 +51,18 @@ impl Table {
         self.header.iter().enumerate().map(width).collect()
     }
 
+    /// The lines of the table, in so many columns if there is a limit: what can be spared is left out as by [`Self::fit`],
+    /// and lines that are too long still are broken.
+    #[must_use]
+    pub fn page_within(mut self, columns: Option<usize>, dispensable: &[&str]) -> Page {
+        let Some(columns) = columns else { return self.page() };
+        self.fit(columns, dispensable);
+        let mut page = Page::default();
+        let lines = self.page().into_lines().into_iter().flat_map(|line| line.broken(columns));
+        lines.for_each(|line| page.push(line));
+        page
+    }
+
     /// The lines of the table.
     #[must_use]
     pub fn page(self) -> Page {

@@ -59,17 +59,7 @@ pub fn page(upstreams: &[Upstream], status: &Status, columns: Option<usize>) -> 
     for upstream in upstreams {
         table.row(cells(upstream), below(upstream, width));
     }
-    if let Some(columns) = columns {
-        table.fit(columns, &DISPENSABLE);
-    }
-    let Some(columns) = columns else { return table.page() };
-    table
-        .page()
-        .into_lines()
-        .into_iter()
-        .flat_map(|line| line.broken(columns))
-        .for_each(|line| page.push(line));
-    page
+    table.page_within(columns, &DISPENSABLE)
 }
 
 fn cells(upstream: &Upstream) -> Vec<Span> {

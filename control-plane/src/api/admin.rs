@@ -1,7 +1,7 @@
 //! `AdminService`: what operators order, passed on to the nodes, and what came of it, passed back.
 
 use super::{
-    answers::{Answers, Asker, encode, failure, some, stray},
+    answers::{Answers, Asker, encode, picked, some},
     audit::{self, Changes},
     door,
     drain::Drains,
@@ -199,12 +199,10 @@ fn purge(
 type Done = Result<o1_proto::wire::PurgePart, QueryFailure>;
 
 fn said((node_id, part): (String, Result<Part, Status>)) -> (String, Done) {
-    let done = match part {
-        Ok(Part::Purged(purged)) => Ok(purged),
-        Ok(Part::Failure(failure)) => Err(failure),
-        Ok(Part::Tools(_) | Part::Logs(_) | Part::Calls(_)) => Err(failure(&stray(&node_id))),
-        Err(status) => Err(failure(&status)),
-    };
+    let done = picked(&node_id, part, |part| match part {
+        Part::Purged(purged) => Some(purged),
+        _ => None,
+    });
     (node_id, done)
 }
 

@@ -107,7 +107,7 @@ pub(super) fn status(failure: &QueryFailure, node_id: &str) -> Status {
 }
 
 /// The failure of a call, as what one node could not do.
-pub(super) fn failure(status: &Status) -> QueryFailure {
+fn failure(status: &Status) -> QueryFailure {
     let reason = match status.code() {
         Code::Unavailable => QueryFailureReason::Gone,
         Code::ResourceExhausted => QueryFailureReason::Busy,
@@ -115,6 +115,19 @@ pub(super) fn failure(status: &Status) -> QueryFailure {
         _ => QueryFailureReason::Unspecified,
     };
     QueryFailure { reason: reason.into(), message: status.message().to_owned() }
+}
+
+/// What one of several nodes said: the part that was asked for, or why there is none. One node's trouble is no reason to
+/// lose what the others say.
+pub(super) fn picked<T>(
+    node_id: &str,
+    part: Result<Part, Status>,
+    pick: impl FnOnce(Part) -> Option<T>,
+) -> Result<T, QueryFailure> {
+    match part.map_err(|status| failure(&status))? {
+        Part::Failure(failure) => Err(failure),
+        part => pick(part).ok_or_else(|| failure(&stray(node_id))),
+    }
 }
 
 /// A node that answers what nobody asked.

@@ -1,7 +1,7 @@
 //! `InspectService`: questions that only nodes can answer, passed on, and their answers, passed back.
 
 use super::{
-    answers::{Answers, Asker, encode, failure, some, status, stray},
+    answers::{Answers, Asker, encode, picked, some, status, stray},
     errors,
 };
 use crate::{clock::Now, fleet::Hub};
@@ -62,16 +62,12 @@ impl InspectService for Inspect {
         let question = encode(Ask::Logs(query), limit);
         let asked = self.0.hub.ask_all(some(&node_id), &question, Now::read());
         let asked = asked.map_err(|error| errors::ask(&error, &node_id))?;
-        // One node's trouble is no reason to lose the lines of the others.
         let said = |(node_id, part): (String, Result<Part, Status>)| {
-            let said = match part {
-                Ok(Part::Logs(part)) => Said::Part(part),
-                Ok(Part::Failure(failure)) => Said::Failure(failure),
-                Ok(Part::Tools(_) | Part::Purged(_) | Part::Calls(_)) => {
-                    Said::Failure(failure(&stray(&node_id)))
-                }
-                Err(status) => Said::Failure(failure(&status)),
-            };
+            let said = picked(&node_id, part, |part| match part {
+                Part::Logs(part) => Some(part),
+                _ => None,
+            });
+            let said = said.map_or_else(Said::Failure, Said::Part);
             Ok(TailLogsResponse { node_id, said: Some(said) })
         };
         let answers = asked.into_iter().map(|asked| self.0.answers(asked, limit).map(said));
@@ -87,14 +83,11 @@ impl InspectService for Inspect {
         let asked = self.0.hub.ask_all(some(&node_id), &question, Now::read());
         let asked = asked.map_err(|error| errors::ask(&error, &node_id))?;
         let said = |(node_id, part): (String, Result<Part, Status>)| {
-            let said = match part {
-                Ok(Part::Calls(part)) => Heard::Part(part),
-                Ok(Part::Failure(failure)) => Heard::Failure(failure),
-                Ok(Part::Tools(_) | Part::Logs(_) | Part::Purged(_)) => {
-                    Heard::Failure(failure(&stray(&node_id)))
-                }
-                Err(status) => Heard::Failure(failure(&status)),
-            };
+            let said = picked(&node_id, part, |part| match part {
+                Part::Calls(part) => Some(part),
+                _ => None,
+            });
+            let said = said.map_or_else(Heard::Failure, Heard::Part);
             Ok(ListCallsResponse { node_id, said: Some(said) })
         };
         let answers = asked.into_iter().map(|asked| self.0.answers(asked, Some(WITHIN)).map(said));

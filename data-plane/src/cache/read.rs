@@ -50,7 +50,7 @@ impl Question {
     /// Memory answered.
     fn answered(&self, began: Instant) {
         if let Ask::Message(message) = &self.call.ask {
-            self.scope.calls().ended(message.bytes(), Outcome::Cached, began, Instant::now(), None);
+            self.scope.calls().ended(message.bytes(), Outcome::Cached, began, began, None);
         }
     }
 }

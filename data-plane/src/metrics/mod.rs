@@ -100,9 +100,7 @@ impl Metrics {
         let mut found = Found::default();
         for (name, upstream) in upstreams.iter().filter(|(name, _)| meant(name)) {
             let (calls, kept) = upstream.calls().latest(wanted.failed, wanted.limit);
-            let sample = upstream.sample();
-            let known = sample.cache.iter().map(|tier| tier.hits + tier.stale).sum::<u64>();
-            found.seen += sample.requests + known;
+            found.seen += upstream.answered();
             found.kept += kept;
             found.calls.extend(calls.into_iter().map(|call| (name.clone(), call)));
         }

@@ -190,6 +190,13 @@ impl Upstream {
         &self.batches
     }
 
+    /// Requests that were sent to it, and those that memory answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        let known = self.cache.iter().map(Cached::sample).map(|tier| tier.hits + tier.stale);
+        self.requests.load(Relaxed) + known.sum::<u64>()
+    }
+
     /// The calls that were answered last.
     #[must_use]
     pub fn calls(&self) -> &Calls {
